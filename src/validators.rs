@@ -1,0 +1,33 @@
+//! ETag and Last-Modified.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+/// The validators of a representation (RFC 9110, section 8.8), byte for byte as received.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validators {
+    /// The ETag field value.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub etag: Option<String>,
+    /// The Last-Modified field value.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_modified: Option<String>,
+}
+
+impl Validators {
+    /// Says whether there is nothing to ask a condition with.
+    pub fn is_empty(&self) -> bool {
+        self.etag.is_none() && self.last_modified.is_none()
+    }
+
+    /// Returns the entity tag if it is a strong one (RFC 9110, section 8.8.3).
+    pub fn strong(&self) -> Option<&str> {
+        self.etag.as_deref().filter(|tag| tag.starts_with('"'))
+    }
+
+    /// Returns Last-Modified as a time, if it parses.
+    pub fn modified(&self) -> Option<SystemTime> {
+        self.last_modified.as_deref().and_then(|text| httpdate::parse_http_date(text).ok())
+    }
+}
