@@ -1,0 +1,352 @@
+//! The only room that knows the disk layout.
+//!
+//! ```text
+//! <store>/v1/blobs/<id>        the bytes of a committed blob
+//! <store>/v1/blobs/<id>.meta   its sidecar: what it is, and checksums of every MiB
+//! <store>/v1/parts/            what is being written
+//! <store>/v1/state             ids used up, and whether the data can be trusted
+//! <store>/v1/lock              one daemon per store; holds its pid
+//! ```
+//!
+//! A blob is committed by the rename of its sidecar, after its data and the sidecar itself were
+//! fsynced. What lies in the store without an intact sidecar that fits its data is removed at the
+//! next start. There is no database: a directory of some hundred large files needs none.
+
+mod blob;
+mod checksum;
+mod durable;
+mod layout;
+mod lock;
+mod open;
+mod ranges;
+mod recover;
+mod sealed;
+mod sidecar;
+mod staging;
+mod state;
+mod turns;
+mod verify;
+mod waiters;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{fs, io};
+
+pub use blob::{Blob, Broken, WaitError};
+pub use sidecar::{Record, Trust};
+pub use staging::Staging;
+
+use self::layout::Layout;
+use self::lock::Lock;
+use self::recover::Survey;
+use self::sidecar::Sidecar;
+use self::state::State;
+use self::turns::Turns;
+use crate::sys;
+use crate::types::BlobId;
+
+/// How many ids are reserved on disk at a time. Those that a daemon does not use are skipped.
+const RESERVE: u64 = 1 << 16;
+
+/// The turn at the state file; no blob has this id.
+const STATE: BlobId = BlobId(0);
+
+/// Why the store cannot be used; the text names the path and says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreError(pub String);
+
+/// A directory of blobs, held by one daemon.
+pub struct Store {
+    layout: Arc<Layout>,
+    boot: Option<String>,
+    epoch: u64,
+    /// The next id to give out.
+    next: AtomicU64,
+    /// No id from here on reaches the disk before the state file says that it may be used.
+    reserved: AtomicU64,
+    turns: Turns,
+    _lock: Lock,
+}
+
+/// What recovery found.
+pub struct Recovered {
+    /// Every committed blob, in the order of the ids.
+    pub blobs: Vec<Found>,
+    /// How many files in the place of blobs did not match and were removed.
+    pub dropped: usize,
+    /// How many files of unfinished downloads were removed.
+    pub parts: usize,
+}
+
+/// A blob that recovery found.
+pub struct Found {
+    /// The blob.
+    pub blob: Arc<Blob>,
+    /// What its sidecar says.
+    pub record: Record,
+    /// The bytes of disk it takes (data and sidecar, allocated blocks).
+    pub usage: u64,
+    /// Whether its data need [`Store::verify`] before they are served.
+    pub trust: Trust,
+}
+
+impl Store {
+    /// Opens or makes a store and takes its lock. Blocks on the disk.
+    ///
+    /// Lists the sidecars, drops what does not match and every part left by a predecessor. Reads no
+    /// data. Makes the directory itself, but not its parent.
+    ///
+    /// # Errors
+    /// Not writable, not a directory, of another format, or held by another daemon (named by pid).
+    pub fn open(dir: &Path) -> Result<(Store, Recovered), StoreError> {
+        // The working directory may change, the store must not.
+        let dir = std::path::absolute(dir).map_err(|e| open::unusable(dir, &e))?;
+        let layout = Arc::new(Layout::new(&dir));
+        let (lock, new) = open::prepare(&dir, &layout)?;
+        let survey = recover::survey(&layout).map_err(|e| open::unusable(layout.root(), &e))?;
+        let boot = state::boot_id();
+        let state = last_state(&layout, &survey, new).take_over(boot.clone());
+        let store = Store {
+            boot,
+            epoch: state.epoch,
+            next: AtomicU64::new(state.next_id),
+            reserved: AtomicU64::new(state.next_id),
+            turns: Turns::default(),
+            _lock: lock,
+            layout,
+        };
+        match store.reserve() {
+            // What is here can be served from a full disk, and eviction may make room.
+            Err(e) if e.kind() == io::ErrorKind::StorageFull => tracing::warn!(
+                path = %store.layout.root().display(),
+                "the disk is full; nothing can be downloaded until there is room"
+            ),
+            reserved => reserved.map_err(|e| open::unusable(&store.layout.state(), &e))?,
+        }
+        let recovered = store.recovered(survey);
+        Ok((store, recovered))
+    }
+
+    /// Returns a number never used before in this store, also by an earlier daemon. Does not touch
+    /// the disk.
+    pub fn allocate(&self) -> BlobId {
+        BlobId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Makes the private file of a download. Blocks on the disk.
+    ///
+    /// # Errors
+    /// What the disk said; `ENOSPC` is passed on.
+    pub fn stage(&self, id: BlobId, length: Option<u64>) -> io::Result<Staging> {
+        let reserved = self.reserved.load(Ordering::Acquire);
+        if id.0.saturating_add(RESERVE / 2) >= reserved
+            && let Err(e) = self.reserve()
+            && id.0 >= reserved
+        {
+            return Err(e);
+        }
+        Staging::new(&self.layout, self.epoch, id, length)
+    }
+
+    /// Unlinks a committed blob and its sidecar, or what is left of a part. Blocks on the disk.
+    ///
+    /// Those who hold the file open read on. A [`Staging`] that is alive is dropped instead.
+    ///
+    /// # Errors
+    /// What the disk said; a file that is gone already is none.
+    pub fn remove(&self, id: BlobId) -> io::Result<()> {
+        let _turn = self.turns.take(id);
+        // The sidecar first: data without one are rubbish, a sidecar without data is a lie.
+        durable::remove(&self.layout.meta(id))?;
+        durable::remove(&self.layout.data(id))?;
+        durable::remove(&self.layout.part_meta(id))?;
+        durable::remove(&self.layout.part(id))
+    }
+
+    /// Rewrites the sidecar of a committed blob (new validators after a 304, a digest that was
+    /// verified). Blocks on the disk. After a power cut the old or the new one is there.
+    ///
+    /// # Errors
+    /// What the disk said, `ENOENT` for a blob that was removed; `InvalidInput` for another length.
+    /// The old sidecar is then still in place.
+    pub fn update(&self, blob: &Blob, record: &Record) -> io::Result<()> {
+        self.rewrite(blob.id(), |sidecar| {
+            let (old, new) = (sidecar.record.length, record.length);
+            if old != new {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("blob {} has {old} bytes, not {new}", blob.id()),
+                ));
+            }
+            sidecar.record = record.clone();
+            Ok(())
+        })
+    }
+
+    /// Reads the data of a committed blob and returns whether they match their checksums and the
+    /// digest in `record`, if there is one. Blocks on the disk for as long as reading all takes.
+    ///
+    /// A blob that matches is trusted from then on, also by later daemons.
+    ///
+    /// # Errors
+    /// What the disk said, in which case nothing is known of the blob. Files that are missing,
+    /// damaged or of the wrong length give `false`, with the reason in the log.
+    pub fn verify(&self, blob: &Blob, record: &Record) -> io::Result<bool> {
+        let id = blob.id();
+        let sidecar = match verify::verify(&self.layout, id, record.digest.as_ref())? {
+            Ok(sidecar) if sidecar.record.length == record.length => sidecar,
+            Ok(_) => return Ok(false),
+            Err(why) => {
+                tracing::warn!(blob = %id, "a blob in the store is damaged: {why}");
+                return Ok(false);
+            }
+        };
+        if sidecar.trust(self.epoch) == Trust::Unverified
+            && let Err(e) = self.note_verified(id)
+        {
+            tracing::warn!(blob = %id, "cannot note that a blob was verified, it will be verified again: {e}");
+        }
+        Ok(true)
+    }
+
+    /// Returns the allocated bytes of a committed blob and its sidecar. Blocks on the disk.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn usage(&self, id: BlobId) -> io::Result<u64> {
+        let data = fs::symlink_metadata(self.layout.data(id))?;
+        let meta = fs::symlink_metadata(self.layout.meta(id))?;
+        Ok(durable::allocated(&data) + durable::allocated(&meta))
+    }
+
+    /// Returns the allocated bytes of every file under `blobs/` and `parts/`, whether it is
+    /// accounted for or not. Blocks on the disk.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn resident(&self) -> io::Result<u64> {
+        let mut sum = 0;
+        for dir in [self.layout.blobs(), self.layout.parts()] {
+            for entry in fs::read_dir(dir)? {
+                match entry?.metadata() {
+                    Ok(meta) => sum += durable::allocated(&meta),
+                    // Removed since it was listed.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Returns (bytes free for us, bytes in all) of the filesystem below. May block on the disk.
+    ///
+    /// # Errors
+    /// What statvfs said.
+    pub fn disk(&self) -> io::Result<(u64, u64)> {
+        let space = sys::statvfs(self.layout.root())?;
+        Ok((space.free, space.total))
+    }
+
+    /// Returns where other rooms may keep small files of theirs. Does not touch the disk.
+    pub fn state_dir(&self) -> &Path {
+        self.layout.root()
+    }
+
+    /// Makes an empty file beside the blobs that has no name any more. Blocks on the disk.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn scratch(&self) -> io::Result<fs::File> {
+        let path = self.layout.parts().join("scratch");
+        let open =
+            fs::File::options().read(true).write(true).create(true).truncate(true).open(&path);
+        let file = open?;
+        fs::remove_file(&path)?;
+        Ok(file)
+    }
+
+    /// Marks the store as cleanly stopped, so that the next start trusts it. Blocks on the disk.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn close(&self) -> io::Result<()> {
+        let _turn = self.turns.take(STATE);
+        // Not the next id exactly: an id may be given out even now.
+        let next = self.next.load(Ordering::Relaxed);
+        self.write_state(true, next.max(self.reserved.load(Ordering::Acquire)))?;
+        // Whoever stages all the same has to take the mark away first.
+        self.reserved.store(0, Ordering::Release);
+        Ok(())
+    }
+
+    /// Reserves more ids on disk, unless somebody else has just done it.
+    fn reserve(&self) -> io::Result<()> {
+        let _turn = self.turns.take(STATE);
+        let next = self.next.load(Ordering::Relaxed);
+        if next.saturating_add(RESERVE / 2) < self.reserved.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let reserved = next.saturating_add(RESERVE);
+        self.write_state(false, reserved)?;
+        self.reserved.store(reserved, Ordering::Release);
+        Ok(())
+    }
+
+    fn write_state(&self, clean: bool, next_id: u64) -> io::Result<()> {
+        let state = State { boot: self.boot.clone(), clean, epoch: self.epoch, next_id };
+        state.write(&self.layout)
+    }
+
+    /// Writes down that the data of a blob were good in this epoch.
+    fn note_verified(&self, id: BlobId) -> io::Result<()> {
+        // An epoch that is not on disk yet could be counted up to again after a power cut.
+        self.reserve()?;
+        self.rewrite(id, |sidecar| {
+            sidecar.epoch = self.epoch;
+            Ok(())
+        })
+    }
+
+    fn rewrite(
+        &self,
+        id: BlobId,
+        change: impl FnOnce(&mut Sidecar) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let _turn = self.turns.take(id);
+        let (path, temporary) = (self.layout.meta(id), self.layout.part_meta(id));
+        let mut sidecar = Sidecar::read(id, &path)?;
+        change(&mut sidecar)?;
+        durable::replace(&path, &temporary, &sidecar.encode()?)
+    }
+
+    fn recovered(&self, survey: Survey) -> Recovered {
+        let found = |(id, (sidecar, usage)): (BlobId, (Sidecar, u64))| Found {
+            trust: sidecar.trust(self.epoch),
+            blob: Arc::new(Blob::whole(id, self.layout.clone(), sidecar.record.length)),
+            record: sidecar.record,
+            usage,
+        };
+        Recovered {
+            blobs: survey.blobs.into_iter().map(found).collect(),
+            dropped: survey.dropped,
+            parts: survey.parts,
+        }
+    }
+}
+
+/// Returns the state the last daemon left, or one that is safe if it is lost or older than what
+/// lies in the store.
+fn last_state(layout: &Layout, survey: &Survey, new: bool) -> State {
+    let (id, epoch) = survey.highest();
+    match State::read(&layout.state()) {
+        Some(state) if id < state.next_id && epoch <= state.epoch => state,
+        None if new => State::fresh(),
+        _ => State::lost(id, epoch),
+    }
+}

@@ -1,0 +1,123 @@
+//! Where things lie in the store, and what they are called.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::types::BlobId;
+
+/// The directory of this format; a change that an older program cannot read gets another number.
+pub(super) const FORMAT: &str = "v1";
+
+/// Ids at or above this are no ids: far beyond what can be counted up to, with room above them
+/// for arithmetic.
+pub(super) const ID_LIMIT: u64 = 1 << 56;
+
+const META: &str = ".meta";
+
+/// The paths of one store.
+#[derive(Debug)]
+pub(super) struct Layout {
+    root: PathBuf,
+}
+
+/// What a file in `blobs/` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The bytes of a blob.
+    Data,
+    /// The sidecar of a blob.
+    Meta,
+}
+
+impl Layout {
+    /// Returns the paths below the directory `dir`.
+    pub(super) fn new(dir: &Path) -> Layout {
+        Layout { root: dir.join(FORMAT) }
+    }
+
+    /// The directory of this format.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The lock file.
+    pub(super) fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// What holds of the store as a whole.
+    pub(super) fn state(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
+    /// Committed blobs.
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    /// Files that are being written.
+    pub(super) fn parts(&self) -> PathBuf {
+        self.root.join("parts")
+    }
+
+    /// The bytes of a committed blob.
+    pub(super) fn data(&self, id: BlobId) -> PathBuf {
+        self.blobs().join(id.to_string())
+    }
+
+    /// The sidecar of a committed blob.
+    pub(super) fn meta(&self, id: BlobId) -> PathBuf {
+        self.blobs().join(format!("{id}{META}"))
+    }
+
+    /// The bytes of a blob on its way.
+    pub(super) fn part(&self, id: BlobId) -> PathBuf {
+        self.parts().join(id.to_string())
+    }
+
+    /// A sidecar on its way.
+    pub(super) fn part_meta(&self, id: BlobId) -> PathBuf {
+        self.parts().join(format!("{id}{META}"))
+    }
+}
+
+/// Reads a file name in `blobs/`; `None` if it is not one that [`Layout`] makes.
+pub(super) fn parse(name: &OsStr) -> Option<(BlobId, Kind)> {
+    let name = name.to_str()?;
+    let (digits, kind) = match name.strip_suffix(META) {
+        Some(digits) => (digits, Kind::Meta),
+        None => (name, Kind::Data),
+    };
+    let id = BlobId(u64::from_str_radix(digits, 16).ok()?);
+    // Only one spelling of each number, or two files could claim one id.
+    (id.to_string() == digits && (1..ID_LIMIT).contains(&id.0)).then_some((id, kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back_and_others_refused() {
+        let layout = Layout::new(Path::new("/s"));
+        let id = BlobId(0xab);
+        let read = |path: PathBuf| parse(path.file_name().unwrap());
+        assert_eq!(read(layout.data(id)), Some((id, Kind::Data)));
+        assert_eq!(read(layout.meta(id)), Some((id, Kind::Meta)));
+        for bad in [
+            "",
+            "ab",
+            "00000000000000AB",
+            "+0000000000000ab",
+            "00000000000000ab.new",
+            "00000000000000ab.meta.meta",
+            "0000000000000000",
+            "ffffffffffffffff",
+            "00000000000000000ab",
+            ".meta",
+            "lost+found",
+        ] {
+            assert_eq!(parse(OsStr::new(bad)), None, "{bad}");
+        }
+    }
+}
