@@ -1,0 +1,179 @@
+//! The HTTP side; the only room that names `reqwest`.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::source::Source;
+use crate::types::Pending;
+use crate::validators::Validators;
+
+mod body;
+mod clients;
+mod connect;
+mod dead;
+mod fault;
+mod head;
+mod http;
+mod redirect;
+mod request;
+mod retry;
+mod settings;
+mod stats;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+pub use http::HttpOrigin;
+pub use settings::{OriginSettings, OriginTls, SettingsError};
+pub use stats::{OriginStats, OriginStatsSnapshot};
+
+/// Where bodies come from; the cache knows only this trait.
+pub trait Origin: Send + Sync + 'static {
+    /// Sends one conditional (or, without validators, plain) GET and follows redirects, retrying
+    /// what can pass, until there is a usable head or `ask.patience` has run out.
+    ///
+    /// The body of the answer is not read until [`Body::chunk`] is called. A 304 with another
+    /// strong tag than the one asked about is asked again, once, without the condition. Dropping
+    /// the future abandons the question.
+    ///
+    /// # Errors
+    /// See [`FailureKind`].
+    fn get(&self, ask: Ask) -> Pending<'_, Result<Answer, Failure>>;
+}
+
+/// One question to an origin.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// What to fetch.
+    pub source: Arc<Source>,
+    /// The validators of the version at hand; `None` asks for the body whatever it is.
+    pub validators: Option<Validators>,
+    /// How long to try.
+    pub patience: Patience,
+}
+
+/// How long a question may be tried before it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Nobody has a copy: retry refused connections for up to 10 s, all else for up to 30 s.
+    Cold,
+    /// A copy can be served instead: give up on connections that are refused, reset or
+    /// unroutable, and on 5xx answers, within 1.5 s; wait 10 s for a silent origin.
+    Warm,
+}
+
+/// What an origin answered.
+pub enum Answer {
+    /// 304 to a conditional request of ours, with no other strong tag than the one asked about.
+    /// Holds the validators to keep from now on: those asked with, updated by the answer's.
+    NotModified(Validators),
+    /// A whole representation (200).
+    Found(Head, Box<dyn Body>),
+}
+
+/// The head of a 200 answer.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// ETag and Last-Modified as received.
+    pub validators: Validators,
+    /// Content-Length, where announced.
+    pub length: Option<u64>,
+    /// How the end of the body is known.
+    pub framing: Framing,
+    /// When the head came.
+    pub at: SystemTime,
+}
+
+/// How the end of a body is known (RFC 9112, section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// By Content-Length.
+    Length,
+    /// By the last chunk.
+    Chunked,
+    /// Only by the closing of the connection, so a cut cannot be told from the end.
+    Close,
+}
+
+/// The rest of an answer. Dropping it closes the connection.
+pub trait Body: Send {
+    /// Returns the next bytes, or `None` after the last.
+    ///
+    /// `None` comes only when the body is as long as announced and, unless it is framed by
+    /// [`Framing::Close`], ended as its framing demands.
+    ///
+    /// # Errors
+    /// Cut, reset, longer than announced, no byte for 30 s, or under 16 KiB/s over 30 s.
+    fn chunk(&mut self) -> Pending<'_, Result<Option<Bytes>, Failure>>;
+}
+
+/// Why an origin gave no usable answer. Its text holds no secret and no query.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// The class of failure, which decides the errno.
+    pub kind: FailureKind,
+    /// What was tried, what came, how often and for how long; for a person.
+    pub message: String,
+    /// What the origin asked us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+/// The classes of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// 404 or 410.
+    Gone,
+    /// 401, 403 or 407.
+    Denied,
+    /// No connection: refused, unroutable, name not resolved.
+    Unreachable,
+    /// No byte of an answer, or of the body, within its time.
+    Silent,
+    /// Another status, 5xx among them.
+    Status,
+    /// TLS failed.
+    Tls,
+    /// A redirect that the rules refuse.
+    Redirect,
+    /// An answer that breaks HTTP, a connection lost before it, or a body that was cut, too long or
+    /// too slow.
+    BadAnswer,
+    /// The request could not be made: a secret file that cannot be read, a proxy that is wrong.
+    Local,
+}
+
+impl FailureKind {
+    /// Every class, in the order of declaration.
+    pub const ALL: [FailureKind; 9] = [
+        FailureKind::Gone,
+        FailureKind::Denied,
+        FailureKind::Unreachable,
+        FailureKind::Silent,
+        FailureKind::Status,
+        FailureKind::Tls,
+        FailureKind::Redirect,
+        FailureKind::BadAnswer,
+        FailureKind::Local,
+    ];
+
+    /// Returns the name used in logs, metrics and status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailureKind::Gone => "gone",
+            FailureKind::Denied => "denied",
+            FailureKind::Unreachable => "unreachable",
+            FailureKind::Silent => "silent",
+            FailureKind::Status => "status",
+            FailureKind::Tls => "tls",
+            FailureKind::Redirect => "redirect",
+            FailureKind::BadAnswer => "bad-answer",
+            FailureKind::Local => "local",
+        }
+    }
+}
