@@ -1,0 +1,72 @@
+//! `catalog check`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Bindings, Opinion, Owner, Problem, Report, Secrets, agree, parse, place};
+
+/// Checks catalog files, each alone and all together. Blocks on the disk.
+///
+/// `secrets` says which files headers may come from.
+pub fn check(files: &[PathBuf], secrets: &Secrets) -> Report {
+    let mut problems = Vec::new();
+    let mut opinions = BTreeMap::new();
+    let files: BTreeSet<&PathBuf> = files.iter().collect();
+    for path in &files {
+        let owner = Owner::new(&path.to_string_lossy());
+        match place::read(path) {
+            Err(e) => problems.push(Problem {
+                file: path.to_path_buf(),
+                line: None,
+                text: format!("cannot be read: {e}"),
+            }),
+            Ok((bytes, changed)) => match parse(owner.clone(), path, &bytes, changed, secrets) {
+                Err(wrong) => problems.extend(wrong),
+                Ok(parsed) => {
+                    problems.extend(parsed.left_out);
+                    opinions.insert(owner, Opinion::Says(Arc::new(parsed.file)));
+                }
+            },
+        }
+    }
+    let (bindings, clashes) = agree(&Bindings::default(), &opinions);
+    problems.extend(clashes);
+
+    let mut text = String::new();
+    for problem in &problems {
+        let _ = writeln!(text, "{problem}");
+    }
+    for (name, binding) in bindings.names() {
+        let Some(conflict) = &binding.conflict else {
+            continue;
+        };
+        let owner = binding.owners.first().map_or("nobody", Owner::as_str);
+        let url = binding.source.shown_url();
+        let _ = writeln!(
+            text,
+            "conflict: `{name}`: {owner} declares {url}, {conflict}; \
+             the one in force stays until they agree"
+        );
+    }
+    let _ = writeln!(
+        text,
+        "{}, {}, {}, {}, {}",
+        count(files.len(), "file"),
+        count(bindings.len(), "name"),
+        count(bindings.aliases().len(), "alias"),
+        count(problems.len(), "problem"),
+        count(bindings.conflicts(), "conflict"),
+    );
+    Report { fine: problems.is_empty() && bindings.conflicts() == 0, text }
+}
+
+fn count(n: usize, what: &str) -> String {
+    let plural = match what {
+        _ if n == 1 => "",
+        "alias" => "es",
+        _ => "s",
+    };
+    format!("{n} {what}{plural}")
+}

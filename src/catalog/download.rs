@@ -1,0 +1,55 @@
+//! Bindings given as `--download`.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use url::Url;
+
+use super::{CatalogFile, Owner, Problem, item};
+use crate::source::Source;
+use crate::types::Name;
+
+/// `NAME=URL`, as `--download` takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Download {
+    /// The name.
+    pub name: Name,
+    /// The source, with every default.
+    pub source: Arc<Source>,
+}
+
+impl FromStr for Download {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Download, String> {
+        let (name, url) = text
+            .split_once('=')
+            .ok_or("NAME=URL is expected, for example `jdk.tgz=https://host/jdk.tgz`")?;
+        let url: Url = item::parse_url(url).map_err(|e| format!("the URL {e}"))?;
+        Ok(Download {
+            name: name.parse().map_err(|e: crate::types::NameError| e.to_string())?,
+            source: Arc::new(Source::new(url)),
+        })
+    }
+}
+
+/// Returns what the command line declares, if anything, as an owner of its own.
+pub(super) fn command_line(downloads: &[Download]) -> Result<Option<CatalogFile>, Problem> {
+    if downloads.is_empty() {
+        return Ok(None);
+    }
+    let owner = Owner::command_line();
+    let mut bindings = BTreeMap::new();
+    for Download { name, source } in downloads {
+        if bindings.insert(name.clone(), source.clone()).is_some() {
+            return Err(Problem {
+                file: owner.as_str().into(),
+                line: None,
+                text: format!("--download gives the name `{name}` twice; give it once"),
+            });
+        }
+    }
+    Ok(Some(CatalogFile { owner, bindings, declared_at: SystemTime::now() }))
+}

@@ -1,0 +1,62 @@
+//! `config check`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::{Config, Env, Report, Settings};
+
+/// Checks a configuration file against this machine, and shows what would hold. Blocks on the disk.
+pub fn check(path: &Path, env: &Env<'_>) -> Report {
+    let resolved = Settings::load(path).and_then(|settings| Config::resolve(settings, env));
+    match resolved {
+        Ok(config) => Report { fine: true, text: format!("{}: fine\n{config}", path.display()) },
+        Err(e) => Report { fine: false, text: format!("{e}\n") },
+    }
+}
+
+impl std::fmt::Display for Config {
+    /// Shows every value that holds, a line each, and then the notices.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |paths: &[std::path::PathBuf]| {
+            let shown: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
+            shown.join(", ")
+        };
+        let mut line =
+            |key: &str, value: &dyn std::fmt::Display| writeln!(f, "  {key:<18} {value}");
+        line("store", &self.store.display())?;
+        line("catalogs", &list(&self.catalogs))?;
+        line("control", &self.control.display())?;
+        line("quota", &self.quota)?;
+        line("hard_limit", &self.hard_limit)?;
+        line("min_free", &self.min_free)?;
+        line("max_downloads", &self.max_downloads)?;
+        let window = humantime::format_duration(self.revalidate_window);
+        line("revalidate_window", &window)?;
+        if let Some(dir) = &self.secrets_dir {
+            line("secrets_dir", &dir.display())?;
+        }
+        line("passthrough", &self.passthrough)?;
+        line("allow_other", &self.allow_other)?;
+        line("log_format", &self.log_format.as_str())?;
+        for (host, section) in &self.origins {
+            let mut what = String::new();
+            for (key, path) in [
+                ("ca_file", &section.ca_file),
+                ("cert_file", &section.cert_file),
+                ("key_file", &section.key_file),
+            ] {
+                if let Some(path) = path {
+                    let _ = write!(what, "{key} {} ", path.display());
+                }
+            }
+            if section.insecure_skip_verify {
+                what.push_str("any certificate is accepted");
+            }
+            line("origin", &format!("{host}: {}", what.trim_end()))?;
+        }
+        for notice in &self.notices {
+            writeln!(f, "  note: {notice}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! The configuration file.
+
+use std::path::{Path, PathBuf};
+
+use super::{ConfigError, LogFormat, MinFree, Problem, Settings, origins};
+use crate::document::{Format, Item, Reader};
+
+const KEYS: [&str; 13] = [
+    "store",
+    "catalogs",
+    "control",
+    "quota",
+    "hard_limit",
+    "min_free",
+    "max_downloads",
+    "revalidate_window",
+    "secrets_dir",
+    "passthrough",
+    "allow_other",
+    "log_format",
+    "origins",
+];
+
+impl Settings {
+    /// Reads a configuration file: JSON where its name ends so, else TOML. Blocks on the disk.
+    ///
+    /// Relative paths in it start from its directory.
+    ///
+    /// # Errors
+    /// The file cannot be read, or something in it is wrong: every such thing, with its line.
+    pub fn load(path: &Path) -> Result<Settings, ConfigError> {
+        let bytes = std::fs::read(path).map_err(|e| {
+            ConfigError(vec![format!(
+                "{}: cannot be read: {e}; give the configuration file with --config",
+                path.display()
+            )])
+        })?;
+        parse(path, &bytes).map_err(ConfigError::from)
+    }
+}
+
+/// Parses the bytes of a configuration file.
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Settings, Vec<Problem>> {
+    let mut reader = Reader::new(path);
+    let mut settings = Settings::default();
+    if let Some(table) = reader.parse(Format::of(path).unwrap_or(Format::Toml), bytes) {
+        for item in &table.0 {
+            key(&mut reader, item, &mut settings);
+        }
+    }
+    if reader.problems.is_empty() { Ok(settings) } else { Err(reader.problems) }
+}
+
+fn key(r: &mut Reader<'_>, item: &Item, to: &mut Settings) {
+    let file = r.file();
+    let path = || item.path().map(|path| based(file, path));
+    match item.key.as_str() {
+        "store" => to.store = r.take(item, path()),
+        "control" => to.control = r.take(item, path()),
+        "secrets_dir" => to.secrets_dir = r.take(item, path()),
+        "catalogs" => {
+            let paths = item.texts().map(|all| all.iter().map(|p| based(file, p.into())).collect());
+            to.catalogs = r.take(item, paths);
+        }
+        "quota" => to.quota = r.take(item, item.size()),
+        "hard_limit" => to.hard_limit = r.take(item, item.size()),
+        "min_free" => {
+            let parsed = match item.count() {
+                Ok(bytes) => Ok(MinFree::Size(crate::types::Bytes(bytes))),
+                Err(_) => item
+                    .text()
+                    .and_then(|t| t.parse().map_err(|e: String| format!("is wrong: {e}"))),
+            };
+            to.min_free = r.take(item, parsed);
+        }
+        "max_downloads" => {
+            let count = item
+                .count()
+                .and_then(|n| usize::try_from(n).map_err(|_| "is too large".to_owned()));
+            to.max_downloads = r.take(item, count);
+        }
+        "revalidate_window" => to.revalidate_window = r.take(item, item.duration()),
+        "passthrough" => to.passthrough = r.take(item, item.bool()),
+        "allow_other" => to.allow_other = r.take(item, item.bool()),
+        "log_format" => {
+            let parsed = item
+                .text()
+                .and_then(|t| t.parse::<LogFormat>().map_err(|e| format!("is wrong: {e}")));
+            to.log_format = r.take(item, parsed);
+        }
+        "origins" => {
+            let Some(table) = r.take(item, item.table()) else {
+                return;
+            };
+            for section in &table.0 {
+                if let Some((host, section)) = origins::read(r, section) {
+                    to.origins.insert(host, section);
+                }
+            }
+        }
+        _ => r.unknown(item, "the configuration", &KEYS),
+    }
+}
+
+/// Returns a path as seen from the directory of `file`.
+pub(super) fn based(file: &Path, path: PathBuf) -> PathBuf {
+    match file.parent() {
+        Some(dir) => dir.join(path),
+        None => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::types::Bytes;
+
+    fn problems(text: &str) -> Vec<String> {
+        let problems = parse(Path::new("/etc/c.toml"), text.as_bytes()).unwrap_err();
+        problems.iter().map(Problem::to_string).collect()
+    }
+
+    const EXAMPLE: &str = r#"
+store    = "/var/cache/cached-downloads"
+catalogs = ["/etc/cached-downloads/catalog.d", "more"]
+control  = "/run/cached-downloads.sock"
+quota    = "10GB"
+hard_limit = 12000000000
+min_free = "5%"
+max_downloads = 16
+revalidate_window = "1s"
+secrets_dir = "secrets"
+passthrough = false
+allow_other = true
+log_format = "json"
+[origins."Blobstore.internal:8443"]
+ca_file = "ca.pem"
+cert_file = "/c.pem"
+key_file = "/k.pem"
+"#;
+
+    #[test]
+    fn every_key() {
+        let read = parse(Path::new("/etc/c.toml"), EXAMPLE.as_bytes()).unwrap();
+        let origin = OriginSection {
+            ca_file: Some("/etc/ca.pem".into()),
+            cert_file: Some("/c.pem".into()),
+            key_file: Some("/k.pem".into()),
+            insecure_skip_verify: false,
+        };
+        let expected = Settings {
+            store: Some("/var/cache/cached-downloads".into()),
+            catalogs: Some(vec!["/etc/cached-downloads/catalog.d".into(), "/etc/more".into()]),
+            control: Some("/run/cached-downloads.sock".into()),
+            quota: Some(Bytes(10_000_000_000)),
+            hard_limit: Some(Bytes(12_000_000_000)),
+            min_free: Some(MinFree::Percent(5)),
+            max_downloads: Some(16),
+            revalidate_window: Some(Duration::from_secs(1)),
+            secrets_dir: Some("/etc/secrets".into()),
+            passthrough: Some(false),
+            allow_other: Some(true),
+            log_format: Some(LogFormat::Json),
+            origins: [("blobstore.internal:8443".to_owned(), origin)].into(),
+        };
+        assert_eq!(read, expected);
+        let json = r#"{"quota": "10GB", "max_downloads": 16}"#;
+        let read = parse(Path::new("c.json"), json.as_bytes()).unwrap();
+        assert_eq!(read.quota, Some(Bytes(10_000_000_000)));
+    }
+
+    use super::super::OriginSection;
+
+    #[test]
+    fn each_mistake_has_its_line() {
+        let found = problems(
+            "qouta = \"1GB\"\nquota = \"1 gigabyte\"\nrevalidate_window = 5\nlog_format = \"xml\"\nmax_downloads = -1\n\
+             catalogs = \"x\"\n[origins.blobstore.internal]\nca_file = \"x\"\n[origins.h]\nproxy = \"x\"\ncert_file = \"x\"\n",
+        );
+        let expected = [
+            "/etc/c.toml:1: unknown key `qouta` in the configuration; did you mean `quota`?",
+            "/etc/c.toml:2: `quota` has a bad size: `1 gigabyte` is not a size; ",
+            "/etc/c.toml:3: `revalidate_window` has a bad duration: `5` has no unit; ",
+            "/etc/c.toml:4: `log_format` is wrong: `xml` is not a log format; ",
+            "/etc/c.toml:5: `max_downloads` must be a whole number from 0",
+            "/etc/c.toml:6: `catalogs` must be an array of strings, not a string",
+            "/etc/c.toml:7: the origin `blobstore.internal...` has dots; quote all of it",
+            "/etc/c.toml:10: `proxy` is not supported yet; remove it",
+            "/etc/c.toml:9: [origins.\"h\"] needs both `cert_file` and `key_file`",
+        ];
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{found}");
+        }
+        assert!(problems("quota = ")[0].starts_with("/etc/c.toml:1: is not TOML: "));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(Path::new("c.toml"), &bytes);
+            let _ = parse(Path::new("c.json"), &bytes);
+        }
+
+        #[test]
+        fn a_damaged_file_never_panics(at in 0..EXAMPLE.len(), with in "[\\[\\]{}\"=.,a0\n]{0,4}") {
+            let mut text = EXAMPLE.to_owned();
+            text.replace_range(at..(at + 1), &with);
+            let _ = parse(Path::new("c.toml"), text.as_bytes());
+        }
+    }
+}
