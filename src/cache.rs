@@ -1,0 +1,421 @@
+//! The cache: entries, their flights and downloads, and the account of bytes.
+//!
+//! One open: the entry's slot is taken for a moment; a fresh version is pinned and handed out with
+//! no wait. Otherwise one caller becomes the leader and its errand runs in a task of its own, while
+//! everybody who opens the name meanwhile waits for the same answer.
+//!
+//! Locks: an entry's state before the ledger; the table of names and the index of blobs alone.
+
+mod download;
+mod entry;
+mod errand;
+mod error;
+mod flight;
+pub mod freshness;
+mod ledger;
+mod names;
+mod order;
+mod parking;
+mod reaper;
+mod room;
+mod table;
+mod version;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Semaphore, mpsc};
+
+pub use entry::{Entry, Shows};
+pub use error::OpenError;
+pub use ledger::{Balance, KernelRef, Ledger, Limits, Pin};
+pub use names::{Names, Shown, number};
+pub use table::{Bound, Table};
+pub use version::{Peek, Version};
+
+use crate::metrics::{Counters, Refusal};
+use crate::origin::Origin;
+use crate::store::{Recovered, Store};
+use crate::types::{BlobId, Ino, Name, Pending};
+use entry::{Step, Want};
+use flight::{Landed, NoLanding};
+use ledger::{Evicted, Victim};
+
+/// How many leaders may die before a caller stops to elect another. A flight that finds its blob
+/// evicted or verified ends this way too.
+const ELECTIONS: u32 = 8;
+
+/// How the cache behaves, apart from its limits of bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Opens this close together share one answer of the origin.
+    pub window: Duration,
+    /// How long a caller waits without any progress.
+    pub stall: Duration,
+    /// How many bodies are received at once.
+    pub max_downloads: usize,
+}
+
+/// What the cache needs of the kernel.
+pub trait KernelSide: Send + Sync {
+    /// Has the kernel drop what it remembers of a name that moved to another version or state.
+    /// The future ends once it has.
+    fn moved(&self, name: &Name) -> Pending<'static, ()>;
+
+    /// Tells the kernel the length of a file that it was not told with the file's name. The future
+    /// ends once it knows.
+    fn sized(&self, ino: Ino, length: u64) -> Pending<'static, ()>;
+
+    /// Has the kernel drop every attribute and page it keeps of a file that nobody has open. The
+    /// future ends once it has.
+    fn stale(&self, ino: Ino) -> Pending<'static, ()>;
+
+    /// As [`moved`](KernelSide::moved), for a name whose body goes with its last handle; nobody waits.
+    fn leaving(&self, name: &Name);
+}
+
+/// A version that stays for as long as this value lives.
+pub struct Opened {
+    /// The version.
+    pub version: Arc<Version>,
+    /// Its pin.
+    pub pin: Pin,
+    /// Whether a flight was waited for, which told the kernel of any change before it answered.
+    pub waited: bool,
+}
+
+/// The length and time that a stat shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Length in bytes.
+    pub length: u64,
+    /// mtime and ctime.
+    pub shown_at: SystemTime,
+}
+
+/// What eviction by hand came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvictOutcome {
+    /// Gone, or going as this is read; the bytes of disk it took.
+    Evicted(u64),
+    /// The name holds nothing.
+    Nothing,
+    /// Open handles hold it.
+    Pinned(u32),
+    /// The kernel holds it: a bind mount, a working directory, O_PATH.
+    Held,
+}
+
+/// The cache.
+pub struct Cache {
+    names: RwLock<Arc<Names>>,
+    /// Which entry a blob belongs to, for those who know only the blob.
+    blobs: Mutex<HashMap<BlobId, Arc<Entry>>>,
+    ledger: Ledger,
+    store: Arc<Store>,
+    origin: Arc<dyn Origin>,
+    counters: Arc<Counters>,
+    timing: Timing,
+    slots: Arc<Semaphore>,
+    lot: parking::ParkingLot,
+    victims: mpsc::UnboundedSender<Victim>,
+    kernel: OnceLock<Arc<dyn KernelSide>>,
+}
+
+impl Cache {
+    /// Builds the cache over what recovery found, bound to the names of the catalogs, and starts
+    /// the reaper. Blobs of names that no catalog claims are removed. Call within the runtime.
+    pub fn new(
+        store: Arc<Store>,
+        recovered: Recovered,
+        origin: Arc<dyn Origin>,
+        counters: Arc<Counters>,
+        limits: Limits,
+        timing: Timing,
+        table: Table,
+    ) -> Arc<Cache> {
+        let (victims, reaper) = mpsc::unbounded_channel();
+        let cache = Arc::new(Cache {
+            names: RwLock::default(),
+            blobs: Mutex::default(),
+            ledger: Ledger::new(limits, victims.clone()),
+            store,
+            origin,
+            counters,
+            timing,
+            slots: Arc::new(Semaphore::new(timing.max_downloads.max(1))),
+            lot: parking::ParkingLot::default(),
+            victims,
+            kernel: OnceLock::new(),
+        });
+        tokio::spawn(reaper::reap(Arc::downgrade(&cache), reaper));
+        let may_prune = table.may_prune;
+        cache.bind(table);
+        cache.adopt(recovered, may_prune);
+        tokio::spawn(cache.clone().trim());
+        cache
+    }
+
+    /// Says who tells the kernel; before, nobody is told.
+    pub fn attach(&self, kernel: Arc<dyn KernelSide>) {
+        // A second mount of one cache does not exist.
+        let _ = self.kernel.set(kernel);
+    }
+
+    /// Returns the names shown now.
+    pub fn names(&self) -> Arc<Names> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the ledger.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Returns the counters.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Returns how it behaves in time.
+    pub fn timing(&self) -> Timing {
+        self.timing
+    }
+
+    /// Returns what a name shows now; never waits. A version whose blob was evicted is forgotten
+    /// here.
+    pub fn shows(&self, entry: &Arc<Entry>) -> Shows {
+        loop {
+            let shows = entry.shows(|| self.store.allocate());
+            match &shows {
+                Shows::Version(version) if !self.ledger.contains(version.blob.id()) => {
+                    entry.lost(version.blob.id(), true);
+                }
+                _ => return shows,
+            }
+        }
+    }
+
+    /// Opens a name: a version that is current by the source's policy, pinned. Returns at once
+    /// when it is fresh; else waits for the one flight, for as long as it makes progress.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing at hand is lost by one.
+    pub async fn open(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<Opened, OpenError> {
+        let (mut waited, mut elections) = (false, 0);
+        loop {
+            match entry.step(Want::Version, self.timing.window) {
+                Step::Take { version, stale } => {
+                    if let Some(pin) = self.ledger.pin(version.blob.id()) {
+                        if stale {
+                            self.counters.stale_served.inc();
+                        } else if !waited {
+                            self.counters.hits.inc();
+                        }
+                        return Ok(Opened { version, pin, waited });
+                    }
+                    entry.lost(version.blob.id(), true);
+                }
+                step => {
+                    waited = true;
+                    if let Some(Landed::Version { version, pin, stale }) =
+                        self.follow(entry, step, &mut elections).await?
+                        // A flight that began before the catalogs changed brought another source's.
+                        && entry.means(&version)
+                    {
+                        if stale {
+                            self.counters.stale_served.inc();
+                        }
+                        return Ok(Opened { version, pin, waited });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns the length and time of a name nothing was fetched of, asking the origin for the
+    /// head where nothing else tells. Where no length is announced it downloads, and waits for the
+    /// end.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn size(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<Size, OpenError> {
+        let mut elections = 0;
+        loop {
+            let version = match entry.step(Want::Length, self.timing.window) {
+                Step::Take { version, .. } => version,
+                Step::TakeHead(peek) => return Ok(peek.size()),
+                step => match self.follow(entry, step, &mut elections).await? {
+                    Some(Landed::Version { version, .. }) if entry.means(&version) => version,
+                    Some(Landed::Version { .. }) => continue,
+                    Some(Landed::Head(peek)) => return Ok(peek.size()),
+                    None => continue,
+                },
+            };
+            return self.size_of(&version).await;
+        }
+    }
+
+    /// Returns the length and time of a version; waits for the end of a body that announces none.
+    ///
+    /// # Errors
+    /// The download failed, or nothing came for as long as a caller waits.
+    pub async fn size_of(&self, version: &Version) -> Result<Size, OpenError> {
+        let length = match version.blob.length() {
+            Some(length) => length,
+            None => version.blob.wait_length(self.timing.stall).await.map_err(OpenError::from)?,
+        };
+        Ok(Size { length, shown_at: version.shown_at })
+    }
+
+    /// Does what a step says; `None` means: decide again.
+    async fn follow(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        step: Step,
+        elections: &mut u32,
+    ) -> Result<Option<Landed>, OpenError> {
+        let ticket = match step {
+            Step::Join(ticket) => ticket,
+            Step::Lead(permit, errand, ticket) => {
+                tokio::spawn(errand::run(self.clone(), permit, errand));
+                ticket
+            }
+            Step::Refuse(error) => return Err(error),
+            Step::Take { .. } => return Ok(None),
+            Step::TakeHead(peek) => return Ok(Some(Landed::Head(peek))),
+        };
+        match ticket.wait(self.timing.stall).await {
+            Ok(landing) => landing.map(Some),
+            Err(NoLanding::LeaderDied) if *elections < ELECTIONS => {
+                *elections += 1;
+                Ok(None)
+            }
+            Err(NoLanding::LeaderDied) => {
+                let text =
+                    format!("{}: {ELECTIONS} flights in a row came to nothing", entry.name());
+                Err(OpenError::new(Refusal::Store, text))
+            }
+            Err(NoLanding::Stalled(stall)) => {
+                let text = format!("{}: no answer within {stall:?}", entry.name());
+                Err(OpenError::new(Refusal::Silent, text))
+            }
+        }
+    }
+
+    /// Evicts what a name holds.
+    pub async fn evict(self: &Arc<Self>, entry: &Arc<Entry>) -> EvictOutcome {
+        let Some(version) = entry.version() else {
+            return EvictOutcome::Nothing;
+        };
+        let blob = version.blob.id();
+        let bytes = self.ledger.bytes(blob);
+        match self.ledger.evict(blob) {
+            Evicted::Now(victim) => {
+                self.reap(victim);
+                EvictOutcome::Evicted(bytes)
+            }
+            Evicted::Absent => EvictOutcome::Nothing,
+            Evicted::Pinned(pins) => EvictOutcome::Pinned(pins),
+            Evicted::Leaving => {
+                self.see_off(vec![blob]);
+                // A little longer than the kernel is given to forget it.
+                for _ in 0..30 {
+                    if !self.ledger.contains(blob) {
+                        return EvictOutcome::Evicted(bytes);
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                EvictOutcome::Held
+            }
+        }
+    }
+
+    /// Compares every recovered blob that is in doubt with its checksums, one after another, so
+    /// that the first open of each need not.
+    pub async fn verify_behind(self: &Arc<Self>) {
+        for entry in self.names().downloads() {
+            if entry.version().is_some_and(|version| version.untrusted) {
+                // The verdict for a version in doubt is to verify it, before anything is asked.
+                let step = entry.step(Want::Version, self.timing.window);
+                if let Step::Lead(permit, errand @ entry::Errand::Verify(_), _) = step {
+                    errand::run(self.clone(), permit, errand).await;
+                }
+            }
+        }
+    }
+
+    /// Returns a number for an inode that is no blob.
+    pub fn allocate(&self) -> BlobId {
+        self.store.allocate()
+    }
+
+    /// Has the kernel drop what it remembers of a name, and waits until it has.
+    pub async fn tell_moved(&self, entry: &Entry) {
+        self.kernel().moved(entry.name()).await;
+    }
+
+    /// Has the kernel drop what it keeps of a file that nobody has open, and waits until it has.
+    pub async fn tell_stale(&self, ino: Ino) {
+        self.kernel().stale(ino).await;
+    }
+
+    /// Tells the kernel the length of a file, and waits until it knows.
+    pub async fn tell_size(&self, ino: Ino, length: u64) {
+        self.kernel().sized(ino, length).await;
+    }
+
+    /// Has the kernel drop what it remembers of a name; nobody waits.
+    pub fn tell_leaving(&self, entry: &Entry) {
+        self.kernel().leaving(entry.name());
+    }
+
+    /// Lets a version go that no entry points at any more.
+    fn orphan(&self, version: Option<&Version>) {
+        if let Some(version) = version {
+            self.ledger.orphan(version.blob.id());
+        }
+    }
+
+    fn kernel(&self) -> &dyn KernelSide {
+        self.kernel.get().map_or(&NoKernel, |kernel| kernel.as_ref())
+    }
+
+    fn index(&self, blob: BlobId, entry: &Arc<Entry>) {
+        let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        blobs.insert(blob, entry.clone());
+    }
+
+    fn entry_of(&self, blob: BlobId) -> Option<Arc<Entry>> {
+        let blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        blobs.get(&blob).cloned()
+    }
+
+    fn forget_blob(&self, blob: BlobId) -> Option<Arc<Entry>> {
+        let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        blobs.remove(&blob)
+    }
+}
+
+/// Stands in until a mount is attached.
+struct NoKernel;
+
+impl KernelSide for NoKernel {
+    fn moved(&self, _name: &Name) -> Pending<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn sized(&self, _ino: Ino, _length: u64) -> Pending<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn stale(&self, _ino: Ino) -> Pending<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn leaving(&self, _name: &Name) {}
+}

@@ -1,0 +1,396 @@
+//! What the leader of a flight does.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::Cache;
+use super::download::{self, Failed};
+use super::entry::{Errand, Permit, REMEMBERED, Slot, Want};
+use super::error::OpenError;
+use super::flight::{Landed, Pulse};
+use super::parking::Parked;
+use super::version::{Peek, Version};
+use crate::digest::Hasher;
+use crate::metrics::Refusal;
+use crate::origin::{Answer, Ask, Body, Failure, FailureKind, Head, Patience};
+use crate::source::Source;
+use crate::validators::Validators;
+
+/// The longest it is.
+const REMEMBERED_AT_MOST: Duration = Duration::from_secs(5);
+
+/// How much older than the truth the time of validation on disk may be; rewriting a sidecar costs
+/// an fsync, and opens are many.
+const RECORD_EVERY: Duration = Duration::from_secs(3600);
+
+/// How often work on the disk counts as progress.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// Runs an errand to its end: whoever waits is answered, or elects another leader.
+pub(super) async fn run(cache: Arc<Cache>, permit: Permit, errand: Errand) {
+    match errand {
+        Errand::Verify(version) => verify(&cache, permit, version).await,
+        Errand::Ask { have, parked, want } => ask(&cache, permit, have, parked, want).await,
+    }
+}
+
+async fn ask(
+    cache: &Arc<Cache>,
+    permit: Permit,
+    have: Option<Arc<Version>>,
+    parked: Option<Parked>,
+    want: Want,
+) {
+    let entry = permit.entry().clone();
+    let source = entry.source();
+    if let Some(Parked { head, body, .. }) = parked {
+        cache.counters.misses.inc();
+        return fetch(cache, permit, source, head, body, have).await;
+    }
+    let validators = conditions(&permit, &source, have.as_deref(), want);
+    let patience = match &have {
+        Some(version) if version.source == source.identity() => Patience::Warm,
+        _ => Patience::Cold,
+    };
+    match &have {
+        Some(_) => cache.counters.revalidations.inc(),
+        // A head that an open adopts is counted with the open.
+        None if want == Want::Version => cache.counters.misses.inc(),
+        None => {}
+    }
+    if std::mem::take(&mut entry.state().evicted) {
+        cache.counters.evicted_then_wanted.inc();
+    }
+    let ask = Ask { source: source.clone(), validators, patience };
+    match (cache.origin.get(ask).await, have) {
+        (Ok(Answer::NotModified(validators)), Some(version)) => {
+            confirm(cache, permit, version, validators).await;
+        }
+        (Ok(Answer::NotModified(_)), None) => confirm_head(permit),
+        (Ok(Answer::Found(head, body)), have) => match head.length {
+            Some(length) if want == Want::Length && have.is_none() => {
+                if let Err(error) = check_size(&source, entry.name().as_str(), length) {
+                    return fail(cache, permit, None, error, None).await;
+                }
+                let peek = peek(&entry, &source, &head, length);
+                cache.lot.park(&entry, source.identity(), head, body);
+                land_head(permit, peek);
+            }
+            _ => fetch(cache, permit, source, head, body, have).await,
+        },
+        (Err(failure), have) => {
+            let error = refusal(&entry, &failure);
+            fail(cache, permit, have, error, failure.retry_after).await;
+        }
+    }
+}
+
+/// Receives a body. Where it does not have the digest declared, it is fetched once more from zero:
+/// something on the way may have been at fault.
+async fn fetch(
+    cache: &Arc<Cache>,
+    permit: Permit,
+    source: Arc<Source>,
+    head: Head,
+    body: Box<dyn Body>,
+    have: Option<Arc<Version>>,
+) {
+    let Some(failed) = download::begin(cache, permit, source.clone(), head, body, have).await
+    else {
+        return;
+    };
+    let Failed { permit, have, error } = failed;
+    if error.why != Refusal::Digest {
+        return fail(cache, permit, have, error, None).await;
+    }
+    tracing::warn!(name = %permit.entry().name(), %error, "fetching once more");
+    let ask = Ask { source: source.clone(), validators: None, patience: Patience::Cold };
+    let failed = match cache.origin.get(ask).await {
+        Ok(Answer::Found(head, body)) => {
+            download::begin(cache, permit, source, head, body, have).await
+        }
+        Ok(Answer::NotModified(_)) | Err(_) => Some(Failed { permit, have, error }),
+    };
+    if let Some(Failed { permit, have, error }) = failed {
+        fail(cache, permit, have, error, None).await;
+    }
+}
+
+/// Runs work that makes progress nobody can see, and has those who wait see it.
+pub(super) async fn beating<T>(pulse: Option<&Pulse>, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        match tokio::time::timeout(BEAT, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => {
+                if let Some(pulse) = pulse {
+                    pulse.beat();
+                }
+            }
+        }
+    }
+}
+
+/// Returns what the question may be made conditional on.
+fn conditions(
+    permit: &Permit,
+    source: &Source,
+    have: Option<&Version>,
+    want: Want,
+) -> Option<Validators> {
+    let validators = match have {
+        Some(version) if version.source == source.identity() => version.validators.clone(),
+        // Another source's validators mean nothing here.
+        Some(_) => return None,
+        None if want == Want::Length => {
+            let state = permit.entry().state();
+            let (_, peek) = state.peeked()?;
+            if peek.source != source.identity() {
+                return None;
+            }
+            peek.validators.clone()
+        }
+        None => return None,
+    };
+    (!validators.is_empty()).then_some(validators)
+}
+
+fn refusal(entry: &super::Entry, failure: &Failure) -> OpenError {
+    let mut error = OpenError::from(failure);
+    error.message = format!("{}: {}", entry.name(), error.message);
+    if failure.kind == FailureKind::Silent {
+        error.errno = libc::ETIMEDOUT;
+    }
+    error
+}
+
+/// Checks an announced or found length against the catalog's.
+pub(super) fn check_size(source: &Source, name: &str, length: u64) -> Result<(), OpenError> {
+    match source.size {
+        Some(size) if size != length => Err(OpenError::new(
+            Refusal::BadBody,
+            format!(
+                "{name}: the catalog gives size = {size}, the origin sends {length} bytes; correct the catalog or leave size out"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Returns what a head says of its body.
+pub(super) fn peek(entry: &super::Entry, source: &Source, head: &Head, length: u64) -> Peek {
+    let promised = entry.state().promised;
+    Peek {
+        length,
+        shown_at: shown_at(promised, head),
+        validators: head.validators.clone(),
+        source: source.identity(),
+    }
+}
+
+/// Returns the time that programs see: what was promised, else Last-Modified, else now.
+pub(super) fn shown_at(promised: Option<SystemTime>, head: &Head) -> SystemTime {
+    promised.or_else(|| head.validators.modified()).unwrap_or(head.at)
+}
+
+fn land_head(mut permit: Permit, peek: Peek) {
+    permit.settle(|state| {
+        state.peeked = Some((Instant::now(), peek.clone()));
+        state.succeeded();
+    });
+    permit.answer(Ok(Landed::Head(peek)));
+}
+
+/// A head that was asked about is still the current one.
+fn confirm_head(permit: Permit) {
+    let peeked = permit.entry().state().peeked().cloned();
+    // Without one the permit is dropped, and the waiters ask again.
+    if let Some((_, peek)) = peeked {
+        land_head(permit, peek);
+    }
+}
+
+/// The version at hand is still the current one.
+pub(super) async fn confirm(
+    cache: &Arc<Cache>,
+    mut permit: Permit,
+    version: Arc<Version>,
+    validators: Validators,
+) {
+    let entry = permit.entry().clone();
+    let pin = cache.ledger.pin(version.blob.id());
+    let (Some(pin), None) = (pin, version.blob.broken()) else {
+        // Evicted, or its download failed, while its origin was asked. The permit falls, and the
+        // waiters fetch it.
+        entry.lost(version.blob.id(), false);
+        return;
+    };
+    let changed = validators != version.validators;
+    let version = match changed {
+        true => Arc::new(version.with_validators(validators)),
+        false => version,
+    };
+    let now = SystemTime::now();
+    let mut record = false;
+    permit.settle(|state| {
+        if !state.withdrawn {
+            state.slot = Slot::Ready(version.clone());
+        }
+        state.validated = Some(Instant::now());
+        state.validated_at = now;
+        state.succeeded();
+        let age = now.duration_since(state.recorded_at).unwrap_or(RECORD_EVERY);
+        record = version.complete() && (changed || age >= RECORD_EVERY);
+        if record {
+            state.recorded_at = now;
+        }
+    });
+    permit.answer(Ok(Landed::Version { version: version.clone(), pin, stale: false }));
+    if record {
+        cache.rewrite(&entry, &version, now).await;
+    }
+}
+
+/// Ends a flight that brought nothing: serves the version at hand where that is allowed.
+pub(super) async fn fail(
+    cache: &Arc<Cache>,
+    mut permit: Permit,
+    have: Option<Arc<Version>>,
+    error: OpenError,
+    retry_after: Option<Duration>,
+) {
+    let entry = permit.entry().clone();
+    let wait = retry_after.map_or(REMEMBERED, |asked| asked.clamp(REMEMBERED, REMEMBERED_AT_MOST));
+    let gone = error.why == Refusal::Gone;
+    let pin = match &have {
+        Some(version) if !gone && version.blob.broken().is_none() => {
+            cache.ledger.pin(version.blob.id())
+        }
+        _ => None,
+    };
+    let mut stale = false;
+    let mut fallback = None;
+    permit.settle(|state| {
+        let same = have.as_ref().is_some_and(|version| version.source == state.source.identity());
+        stale = pin.is_some() && same && state.may_be_stale(&error);
+        state.failed(&error, wait);
+        if gone {
+            state.slot = Slot::Absent;
+            state.landed = None;
+            state.peeked = None;
+            fallback = state.take_fallback();
+        }
+    });
+    cache.orphan(fallback.as_deref());
+    match &have {
+        Some(_) if stale => {
+            tracing::warn!(name = %entry.name(), %error, "serving the copy at hand")
+        }
+        _ => tracing::warn!(name = %entry.name(), why = error.why.as_str(), %error, "refused"),
+    }
+    if let (true, Some(version)) = (gone, &have) {
+        cache.ledger.orphan(version.blob.id());
+        cache.kernel().moved(entry.name()).await;
+    }
+    match (stale, have, pin) {
+        (true, Some(version), Some(pin)) => {
+            permit.answer(Ok(Landed::Version { version, pin, stale: true }));
+        }
+        _ => permit.answer(Err(error)),
+    }
+}
+
+/// Compares the bytes on disk with what they should be. Those who wait judge again afterwards.
+async fn verify(cache: &Arc<Cache>, mut permit: Permit, version: Arc<Version>) {
+    let entry = permit.entry().clone();
+    let source = entry.source();
+    let Some(pin) = cache.ledger.pin(version.blob.id()) else {
+        entry.lost(version.blob.id(), false);
+        return;
+    };
+    if !version.complete() {
+        // Its bytes are still coming; whatever they are, the digest was not checked on the way.
+        drop(pin);
+        return ask(cache, permit, Some(version), None, Want::Version).await;
+    }
+    let checked = {
+        let (store, version, source) = (cache.store.clone(), version.clone(), source.clone());
+        let record = version.record(entry.name(), entry.state().validated_at);
+        let work = tokio::task::spawn_blocking(move || -> std::io::Result<Checked> {
+            if version.untrusted && !store.verify(&version.blob, &record)? {
+                return Ok(Checked::Damaged);
+            }
+            match &source.digest {
+                Some(declared) if version.digest.as_ref() != Some(declared) => {
+                    let mut hasher = Hasher::new(declared.algorithm);
+                    version.blob.read_through(|bytes| hasher.update(bytes))?;
+                    Ok(if hasher.finish() == *declared { Checked::Good } else { Checked::Other })
+                }
+                _ => Ok(Checked::Good),
+            }
+        });
+        beating(Some(&permit.pulse()), work).await
+    };
+    match checked {
+        Ok(Ok(Checked::Good)) => {
+            let version = Arc::new(version.verified(&source));
+            let mut validated_at = SystemTime::now();
+            permit.settle(|state| {
+                state.slot = Slot::Ready(version.clone());
+                validated_at = state.validated_at;
+            });
+            cache.rewrite(&entry, &version, validated_at).await;
+        }
+        Ok(Ok(Checked::Other)) => {
+            tracing::info!(name = %entry.name(), "the cached bytes do not match the digest declared now");
+            drop(pin);
+            replace(cache, permit, version).await;
+        }
+        Ok(Ok(Checked::Damaged)) => discard(cache, permit, version, "checksums differ").await,
+        Ok(Err(error)) => discard(cache, permit, version, &error.to_string()).await,
+        Err(stopping) => tracing::debug!(%stopping, "not verified"),
+    }
+}
+
+enum Checked {
+    Good,
+    /// Whole, but not what the catalog declares now.
+    Other,
+    Damaged,
+}
+
+/// Fetches what the catalog declares now in place of a version that it does not mean any more.
+async fn replace(cache: &Arc<Cache>, permit: Permit, version: Arc<Version>) {
+    let other = Arc::new(version.of_another_source());
+    ask(cache, permit, Some(other), None, Want::Version).await;
+}
+
+async fn discard(cache: &Arc<Cache>, permit: Permit, version: Arc<Version>, why: &str) {
+    let entry = permit.entry().clone();
+    tracing::error!(name = %entry.name(), blob = %version.blob.id(), why, "a cached blob is damaged; it will be fetched again");
+    cache.counters.damaged.inc();
+    entry.lost(version.blob.id(), false);
+    cache.ledger.orphan(version.blob.id());
+    cache.kernel().moved(entry.name()).await;
+}
+
+impl Cache {
+    /// Tells the sidecar what is known now. A failure leaves the old one in place.
+    async fn rewrite(
+        self: &Arc<Self>,
+        entry: &super::Entry,
+        version: &Arc<Version>,
+        validated_at: SystemTime,
+    ) {
+        let record = version.record(entry.name(), validated_at);
+        let (store, blob) = (self.store.clone(), version.blob.clone());
+        let done = tokio::task::spawn_blocking(move || store.update(&blob, &record)).await;
+        if let Ok(Err(error)) = done
+            // Evicted meanwhile.
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(name = %entry.name(), %error, "cannot rewrite a sidecar");
+        }
+    }
+}

@@ -1,0 +1,482 @@
+//! The account of bytes: who may stay, who must go, and what fits.
+//!
+//! Pure accounting: no files, no names, no waiting. A call that needs room returns the victims;
+//! the caller unlinks them with no lock held, and their bytes stay on the books until the file is
+//! gone ([`Victim::gone`]). Pins, kernel references and reservations are values whose drop gives
+//! back what they stand for.
+//!
+//! Lock order: an entry's slot, then the ledger; nothing is locked while the ledger is.
+
+mod books;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::order::{Lru, Order};
+use crate::types::{BlobId, Bytes};
+use books::{Account, Books, Place};
+
+#[cfg(test)]
+mod tests;
+
+/// The limits that the account is held against, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Where eviction starts.
+    pub quota: u64,
+    /// What is never passed.
+    pub hard: u64,
+    /// What the filesystem below keeps free.
+    pub min_free: u64,
+}
+
+/// The ledger; clones share one account.
+#[derive(Clone)]
+pub struct Ledger(Arc<Shared>);
+
+struct Shared {
+    books: Mutex<Books>,
+    changed: Notify,
+    victims: mpsc::UnboundedSender<Victim>,
+}
+
+/// A promise that a blob is not evicted while it lives.
+pub struct Pin {
+    ledger: Arc<Shared>,
+    blob: BlobId,
+}
+
+/// A reference the kernel holds, from the reply that handed out a nodeid until its FORGET.
+pub struct KernelRef {
+    ledger: Arc<Shared>,
+    blob: BlobId,
+}
+
+/// A blob that must be unlinked. Its bytes stay on the books until [`gone`](Victim::gone).
+#[must_use = "a victim stays on the books until it is unlinked and said to be gone"]
+pub struct Victim {
+    ledger: Weak<Shared>,
+    /// Which blob.
+    pub blob: BlobId,
+    /// Whether it went to make room, not because it was no longer wanted.
+    pub evicted: bool,
+}
+
+/// Bytes promised to one download.
+pub struct Reservation {
+    ledger: Arc<Shared>,
+    bytes: u64,
+    allocated: u64,
+}
+
+/// What [`Ledger::reserve`] decided, and who must go for it.
+#[must_use = "victims must be unlinked and leaving blobs invalidated, whatever the answer"]
+pub struct Room {
+    /// Granted, or not yet, or never.
+    pub answer: Answer,
+    /// To unlink now.
+    pub victims: Vec<Victim>,
+    /// To invalidate in the kernel now; call [`Ledger::stayed`] for each that is not forgotten.
+    pub leaving: Vec<BlobId>,
+}
+
+/// Whether there is room.
+pub enum Answer {
+    /// The bytes are promised.
+    Granted(Reservation),
+    /// Wait for [`Ledger::changed`] and ask again: enough is going.
+    Wait,
+    /// Nothing more can be evicted.
+    Refused(Short),
+}
+
+/// Why there is no room.
+#[derive(Clone, Copy, Debug)]
+pub struct Short {
+    /// What was asked for.
+    pub wanted: u64,
+    /// What is held by open handles, and by how many.
+    pub pinned: u64,
+    /// How many open handles, mappings and downloads hold it.
+    pub pins: u64,
+    /// What the kernel holds without an open handle (bind mounts, working directories).
+    pub held: u64,
+    /// What is promised to running downloads.
+    pub reserved: u64,
+    /// The hard limit.
+    pub hard: u64,
+    /// Set when the filesystem below, not the hard limit, is what is short.
+    pub disk: bool,
+}
+
+impl std::fmt::Display for Short {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (wanted, pinned) = (Bytes(self.wanted), Bytes(self.pinned));
+        if self.disk {
+            write!(
+                f,
+                "{wanted} would take the filesystem of the store below its free minimum (min_free)"
+            )?;
+        } else {
+            write!(f, "{wanted} would pass the hard limit of {}", Bytes(self.hard))?;
+        }
+        write!(
+            f,
+            "; {pinned} are pinned by {} open handles and downloads, {} held by the kernel (bind mounts, working directories), {} reserved",
+            self.pins,
+            Bytes(self.held),
+            Bytes(self.reserved)
+        )
+    }
+}
+
+/// What evicting one blob by hand came to.
+pub enum Evicted {
+    /// Unlink it.
+    Now(Victim),
+    /// Invalidate its entry; it goes when the kernel forgets it.
+    Leaving,
+    /// Somebody has it open: how many.
+    Pinned(u32),
+    /// It is not there.
+    Absent,
+}
+
+/// The account at a moment, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// In the store: committed blobs and what is unlinked but still open.
+    pub stored: u64,
+    /// Of these, held by open handles or downloads.
+    pub pinned: u64,
+    /// Of these, held by the kernel alone.
+    pub held: u64,
+    /// Of these, what may be evicted, and what is being evicted.
+    pub idle: u64,
+    /// Of these, being unlinked.
+    pub condemned: u64,
+    /// Promised to downloads.
+    pub reserved: u64,
+    /// How many pins.
+    pub pins: u64,
+    /// How many blobs.
+    pub blobs: u64,
+}
+
+impl Ledger {
+    /// Opens the books. Blobs that nobody wants any more are sent to `victims`.
+    pub fn new(limits: Limits, victims: mpsc::UnboundedSender<Victim>) -> Ledger {
+        Ledger::with_order(limits, victims, Box::new(Lru::default()))
+    }
+
+    /// Opens the books with another order of eviction than least recently used first.
+    pub fn with_order(
+        limits: Limits,
+        victims: mpsc::UnboundedSender<Victim>,
+        idle: Box<dyn Order>,
+    ) -> Ledger {
+        Ledger(Arc::new(Shared {
+            books: Mutex::new(Books::new(limits, idle)),
+            changed: Notify::new(),
+            victims,
+        }))
+    }
+
+    /// Returns the limits in force.
+    pub fn limits(&self) -> Limits {
+        self.0.books().limits
+    }
+
+    /// Enters a blob found at start; it is idle. Call in order of use, oldest first.
+    pub fn recovered(&self, blob: BlobId, bytes: u64) {
+        let mut books = self.0.books();
+        books.stored += bytes;
+        books.idle.used(blob);
+        books.accounts.insert(
+            blob,
+            Account {
+                bytes,
+                pins: 0,
+                refs: 0,
+                orphan: false,
+                committing: false,
+                place: Place::Idle,
+            },
+        );
+    }
+
+    /// Asks for room for a download. `ceiling` is how many bytes the filesystem below lets the store
+    /// hold.
+    pub fn reserve(&self, bytes: u64, ceiling: u64) -> Room {
+        self.0.books().reserve(&self.0, bytes, ceiling)
+    }
+
+    /// Returns the bytes that are on the disk now, as far as is known.
+    pub fn on_disk(&self) -> u64 {
+        self.0.books().on_disk()
+    }
+
+    /// Waits until something was unlinked, forgotten or given back since the call.
+    pub fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.0.changed.notified()
+    }
+
+    /// Enters a new blob whose bytes are still a reservation; it is pinned.
+    pub fn open(&self, blob: BlobId) -> Pin {
+        self.0.books().accounts.insert(
+            blob,
+            Account {
+                bytes: 0,
+                pins: 1,
+                refs: 0,
+                orphan: false,
+                committing: false,
+                place: Place::Pinned,
+            },
+        );
+        Pin { ledger: self.0.clone(), blob }
+    }
+
+    /// Says that the download of a blob has every byte and commits: what its own pin holds will
+    /// soon be idle, and is worth waiting for.
+    pub fn committing(&self, blob: BlobId) {
+        if let Some(account) = self.0.books().accounts.get_mut(&blob) {
+            account.committing = true;
+        }
+    }
+
+    /// Replaces a reservation by the bytes a blob really takes.
+    pub fn settle(&self, mut reservation: Reservation, blob: BlobId, bytes: u64) {
+        let mut books = self.0.books();
+        if let Some(account) = books.accounts.get_mut(&blob) {
+            let before = std::mem::replace(&mut account.bytes, bytes);
+            let going = matches!(account.place, Place::Leaving | Place::Condemned);
+            books.stored = books.stored + bytes - before;
+            if going {
+                books.going = books.going + bytes - before;
+            }
+        }
+        // In the same moment, or the bytes would count twice.
+        books.reserved -= std::mem::take(&mut reservation.bytes);
+        books.allocated -= std::mem::take(&mut reservation.allocated);
+        self.0.finish(books, None);
+    }
+
+    /// Pins a blob, also one that is leaving; `None` if it is gone or going.
+    pub fn pin(&self, blob: BlobId) -> Option<Pin> {
+        let mut books = self.0.books();
+        let account = books.accounts.get_mut(&blob)?;
+        if account.place.is_gone() {
+            return None;
+        }
+        account.pins += 1;
+        books.place(blob, Place::Pinned);
+        drop(books);
+        Some(Pin { ledger: self.0.clone(), blob })
+    }
+
+    /// Notes that the kernel got a nodeid of this blob; `None` if it is gone or going.
+    pub fn refer(&self, blob: BlobId) -> Option<KernelRef> {
+        let mut books = self.0.books();
+        let account = books.accounts.get_mut(&blob).filter(|a| !a.place.is_gone())?;
+        account.refs += 1;
+        if matches!(account.place, Place::Leaving | Place::Held) {
+            // Somebody looked the name up again and is about to use it. What held it may be gone
+            // by the time the kernel forgets this reference.
+            books.place(blob, Place::Idle);
+        }
+        drop(books);
+        Some(KernelRef { ledger: self.0.clone(), blob })
+    }
+
+    /// Says that no entry points at a blob any more; it goes when nobody holds it.
+    pub fn orphan(&self, blob: BlobId) {
+        let mut books = self.0.books();
+        if let Some(account) = books.accounts.get_mut(&blob) {
+            account.orphan = true;
+        }
+        let victim = books.let_go(&self.0, blob);
+        self.0.finish(books, victim);
+    }
+
+    /// Says that the download of a blob is done with it.
+    pub fn committed(&self, blob: BlobId) {
+        if let Some(account) = self.0.books().accounts.get_mut(&blob) {
+            account.committing = false;
+        }
+    }
+
+    /// Gives up waiting for the kernel to forget a blob: somebody holds it.
+    pub fn stayed(&self, blob: BlobId) {
+        let mut books = self.0.books();
+        if books.accounts.get(&blob).is_some_and(|a| a.place == Place::Leaving) {
+            books.place(blob, Place::Held);
+        }
+        // Also where it was taken up again meanwhile: who waits for it must look elsewhere.
+        self.0.finish(books, None);
+    }
+
+    /// Evicts one blob at an operator's wish.
+    pub fn evict(&self, blob: BlobId) -> Evicted {
+        let mut books = self.0.books();
+        let Some(account) = books.accounts.get(&blob) else {
+            return Evicted::Absent;
+        };
+        match account.place {
+            Place::Condemned | Place::Stuck => Evicted::Absent,
+            Place::Pinned => Evicted::Pinned(account.pins),
+            Place::Idle | Place::Held | Place::Leaving if account.refs == 0 => {
+                books.place(blob, Place::Condemned);
+                Evicted::Now(self.0.victim(blob, true))
+            }
+            Place::Idle | Place::Held | Place::Leaving => {
+                books.place(blob, Place::Leaving);
+                Evicted::Leaving
+            }
+        }
+    }
+
+    /// Returns the bytes a blob takes.
+    pub fn bytes(&self, blob: BlobId) -> u64 {
+        self.0.books().accounts.get(&blob).map_or(0, |account| account.bytes)
+    }
+
+    /// Says whether a blob is in the store and not on its way out.
+    pub fn contains(&self, blob: BlobId) -> bool {
+        self.0.books().accounts.get(&blob).is_some_and(|a| !a.place.is_gone())
+    }
+
+    /// Says whether anybody but its own download wants a blob.
+    pub fn wanted(&self, blob: BlobId) -> bool {
+        let books = self.0.books();
+        books.accounts.get(&blob).is_some_and(|a| !a.orphan || a.pins > 1 || a.refs > 0)
+    }
+
+    /// Returns how many pins a blob has.
+    pub fn pins(&self, blob: BlobId) -> u32 {
+        self.0.books().accounts.get(&blob).map_or(0, |a| a.pins)
+    }
+
+    /// Returns the account at this moment.
+    pub fn balance(&self) -> Balance {
+        self.0.books().balance()
+    }
+}
+
+impl Shared {
+    fn books(&self) -> MutexGuard<'_, Books> {
+        // The books are consistent between statements, so a panic elsewhere does not spoil them.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn victim(self: &Arc<Self>, blob: BlobId, evicted: bool) -> Victim {
+        Victim { ledger: Arc::downgrade(self), blob, evicted }
+    }
+
+    /// Lets the lock go, then tells those who wait and the reaper.
+    fn finish(&self, books: MutexGuard<'_, Books>, victim: Option<Victim>) {
+        drop(books);
+        if let Some(victim) = victim {
+            // Fails only when the reaper is gone: the daemon is stopping, and recovery will see
+            // the file again.
+            let _ = self.victims.send(victim);
+        }
+        self.changed.notify_waiters();
+    }
+}
+
+impl Pin {
+    /// Returns the blob this pin is for.
+    pub fn blob(&self) -> BlobId {
+        self.blob
+    }
+}
+
+impl Clone for Pin {
+    fn clone(&self) -> Pin {
+        if let Some(account) = self.ledger.books().accounts.get_mut(&self.blob) {
+            account.pins += 1;
+        }
+        Pin { ledger: self.ledger.clone(), blob: self.blob }
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut books = self.ledger.books();
+        if let Some(account) = books.accounts.get_mut(&self.blob) {
+            account.pins -= 1;
+        }
+        let victim = books.let_go(&self.ledger, self.blob);
+        self.ledger.finish(books, victim);
+    }
+}
+
+impl Drop for KernelRef {
+    fn drop(&mut self) {
+        let mut books = self.ledger.books();
+        if let Some(account) = books.accounts.get_mut(&self.blob) {
+            account.refs -= 1;
+        }
+        let victim = books.let_go(&self.ledger, self.blob);
+        self.ledger.finish(books, victim);
+    }
+}
+
+impl Victim {
+    /// Takes the bytes off the books, and returns them: the file is unlinked and nobody has it open.
+    pub fn gone(self) -> u64 {
+        let Some(ledger) = self.ledger.upgrade() else { return 0 };
+        let mut books = ledger.books();
+        let account = books.accounts.remove(&self.blob);
+        let bytes = account.map_or(0, |account| account.bytes);
+        books.stored -= bytes;
+        books.going -= bytes;
+        ledger.finish(books, None);
+        bytes
+    }
+}
+
+impl Victim {
+    /// Says that the file cannot be unlinked: its bytes stay, and nobody need wait for them.
+    pub fn stuck(self) {
+        let Some(ledger) = self.ledger.upgrade() else { return };
+        let mut books = ledger.books();
+        books.place(self.blob, Place::Stuck);
+        ledger.finish(books, None);
+    }
+}
+
+impl Reservation {
+    /// Returns the bytes promised.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Says how many of the promised bytes the filesystem has given already.
+    pub fn allocated(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        if bytes == self.allocated {
+            return;
+        }
+        let mut books = self.ledger.books();
+        books.allocated = books.allocated + bytes - self.allocated;
+        self.allocated = bytes;
+    }
+
+    /// Joins another promise to this one.
+    pub fn absorb(&mut self, mut more: Reservation) {
+        self.bytes += std::mem::take(&mut more.bytes);
+        self.allocated += std::mem::take(&mut more.allocated);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut books = self.ledger.books();
+        books.reserved -= self.bytes;
+        books.allocated -= self.allocated;
+        self.ledger.finish(books, None);
+    }
+}

@@ -1,0 +1,217 @@
+//! The ledger against its own rules, over random histories.
+
+use proptest::prelude::*;
+
+use super::books::{Account, Place};
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Reserve(u64),
+    Open,
+    Settle(usize, u64),
+    Pin(usize),
+    Clone(usize),
+    Unpin(usize),
+    Refer(usize),
+    Forget(usize),
+    Orphan(usize),
+    Evict(usize),
+    Stayed(usize),
+    Gone(usize),
+    GiveBack(usize),
+    Recovered(u64),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let at = 0usize..8;
+    prop_oneof![
+        3 => (1u64..400).prop_map(Op::Reserve),
+        3 => Just(Op::Open),
+        3 => (at.clone(), 0u64..400).prop_map(|(at, bytes)| Op::Settle(at, bytes)),
+        2 => at.clone().prop_map(Op::Pin),
+        1 => at.clone().prop_map(Op::Clone),
+        4 => at.clone().prop_map(Op::Unpin),
+        2 => at.clone().prop_map(Op::Refer),
+        2 => at.clone().prop_map(Op::Forget),
+        1 => at.clone().prop_map(Op::Orphan),
+        1 => at.clone().prop_map(Op::Evict),
+        1 => at.clone().prop_map(Op::Stayed),
+        3 => at.clone().prop_map(Op::Gone),
+        1 => at.prop_map(Op::GiveBack),
+        1 => (1u64..200).prop_map(Op::Recovered),
+    ]
+}
+
+const LIMITS: Limits = Limits { quota: 1000, hard: 1200, min_free: 0 };
+
+/// Everything that can be held.
+struct World {
+    ledger: Ledger,
+    sent: mpsc::UnboundedReceiver<Victim>,
+    next: u64,
+    blobs: Vec<BlobId>,
+    reservations: Vec<Reservation>,
+    /// Downloads: their reservation and their pin.
+    downloads: Vec<(Reservation, Pin)>,
+    pins: Vec<Pin>,
+    refs: Vec<KernelRef>,
+    victims: Vec<Victim>,
+}
+
+fn take<T>(from: &mut Vec<T>, at: usize) -> Option<T> {
+    (!from.is_empty()).then(|| from.swap_remove(at % from.len()))
+}
+
+impl World {
+    fn new() -> World {
+        let (victims, sent) = mpsc::unbounded_channel();
+        World {
+            ledger: Ledger::new(LIMITS, victims),
+            sent,
+            next: 0,
+            blobs: Vec::new(),
+            reservations: Vec::new(),
+            downloads: Vec::new(),
+            pins: Vec::new(),
+            refs: Vec::new(),
+            victims: Vec::new(),
+        }
+    }
+
+    fn blob(&self, at: usize) -> Option<BlobId> {
+        (!self.blobs.is_empty()).then(|| self.blobs[at % self.blobs.len()])
+    }
+
+    fn run(&mut self, op: Op) {
+        match op {
+            Op::Reserve(bytes) => {
+                let room = self.ledger.reserve(bytes, u64::MAX);
+                self.victims.extend(room.victims);
+                if let Answer::Granted(reservation) = room.answer {
+                    self.reservations.push(reservation);
+                    let Balance { stored, reserved, .. } = self.ledger.balance();
+                    assert!(stored + reserved <= LIMITS.hard, "{stored} + {reserved}");
+                }
+            }
+            Op::Open => {
+                let Some(reservation) = self.reservations.pop() else { return };
+                self.next += 1;
+                self.blobs.push(BlobId(self.next));
+                let pin = self.ledger.open(BlobId(self.next));
+                self.downloads.push((reservation, pin));
+            }
+            Op::Settle(at, bytes) => {
+                let Some((reservation, pin)) = take(&mut self.downloads, at) else { return };
+                // A body never takes more than was reserved for it.
+                let bytes = bytes.min(reservation.bytes());
+                self.ledger.settle(reservation, pin.blob(), bytes);
+                self.pins.push(pin);
+            }
+            Op::Pin(at) => {
+                let pin = self.blob(at).and_then(|blob| self.ledger.pin(blob));
+                self.pins.extend(pin);
+            }
+            Op::Clone(at) => {
+                if !self.pins.is_empty() {
+                    let pin = self.pins[at % self.pins.len()].clone();
+                    self.pins.push(pin);
+                }
+            }
+            Op::Unpin(at) => drop(take(&mut self.pins, at)),
+            Op::Refer(at) => {
+                let reference = self.blob(at).and_then(|blob| self.ledger.refer(blob));
+                self.refs.extend(reference);
+            }
+            Op::Forget(at) => drop(take(&mut self.refs, at)),
+            Op::Orphan(at) => {
+                if let Some(blob) = self.blob(at) {
+                    self.ledger.orphan(blob);
+                }
+            }
+            Op::Evict(at) => {
+                if let Some(blob) = self.blob(at)
+                    && let Evicted::Now(victim) = self.ledger.evict(blob)
+                {
+                    self.victims.push(victim);
+                }
+            }
+            Op::Stayed(at) => {
+                if let Some(blob) = self.blob(at) {
+                    self.ledger.stayed(blob);
+                }
+            }
+            Op::Gone(at) => {
+                if let Some(victim) = take(&mut self.victims, at) {
+                    self.blobs.retain(|blob| *blob != victim.blob);
+                    victim.gone();
+                }
+            }
+            Op::GiveBack(at) => drop(take(&mut self.reservations, at)),
+            Op::Recovered(bytes) => {
+                let Balance { stored, reserved, .. } = self.ledger.balance();
+                if stored + reserved + bytes <= LIMITS.hard {
+                    self.next += 1;
+                    self.blobs.push(BlobId(self.next));
+                    self.ledger.recovered(BlobId(self.next), bytes);
+                }
+            }
+        }
+        while let Ok(victim) = self.sent.try_recv() {
+            self.victims.push(victim);
+        }
+    }
+
+    fn check(&self) {
+        let books = self.ledger.0.books();
+        let sum = |f: &dyn Fn(&Account) -> bool| -> u64 {
+            books.accounts.values().filter(|a| f(a)).map(|a| a.bytes).sum()
+        };
+        let going = |a: &Account| matches!(a.place, Place::Leaving | Place::Condemned);
+        assert_eq!(books.stored, sum(&|_| true));
+        assert_eq!(books.going, sum(&going));
+        let held = self.reservations.iter().chain(self.downloads.iter().map(|(r, _)| r));
+        assert_eq!(books.reserved, held.map(Reservation::bytes).sum::<u64>());
+        assert!(books.stored + books.reserved <= LIMITS.hard);
+        for (blob, account) in &books.accounts {
+            let pins = self.pins.iter().chain(self.downloads.iter().map(|(_, pin)| pin));
+            assert_eq!(account.pins as usize, pins.filter(|pin| pin.blob == *blob).count());
+            assert_eq!(account.refs as usize, self.refs.iter().filter(|r| r.blob == *blob).count());
+            assert_eq!(account.pins > 0, account.place == Place::Pinned, "{blob}");
+            if account.place == Place::Condemned {
+                assert_eq!(account.refs, 0, "a victim that the kernel refers to");
+                let victims = self.victims.iter().filter(|victim| victim.blob == *blob);
+                assert_eq!(victims.count(), 1, "exactly one victim of {blob}");
+            } else if account.orphan && account.pins == 0 && account.refs == 0 {
+                panic!("{blob} is wanted by nobody, and stays");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_books_always_agree(ops in proptest::collection::vec(op(), 0..120)) {
+        let mut world = World::new();
+        for op in ops {
+            world.run(op);
+            world.check();
+        }
+        // Nobody holds anything: all that was orphaned leaves, the rest is idle or leaving.
+        world.pins.clear();
+        world.refs.clear();
+        world.downloads.clear();
+        world.reservations.clear();
+        for blob in world.blobs.clone() {
+            world.ledger.orphan(blob);
+        }
+        while let Ok(victim) = world.sent.try_recv() {
+            world.victims.push(victim);
+        }
+        world.check();
+        for victim in world.victims.drain(..) {
+            victim.gone();
+        }
+        prop_assert_eq!(world.ledger.balance(), Balance::default());
+    }
+}

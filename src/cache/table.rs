@@ -1,0 +1,129 @@
+//! From what the catalogs say, and from what recovery found, to the names that are shown.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+use std::time::SystemTime;
+
+use super::entry::{Entry, Slot};
+use super::names::{Names, Shown};
+use super::{Cache, Version};
+use crate::source::Source;
+use crate::store::{Recovered, Trust};
+use crate::types::Name;
+
+/// One name of a table to come.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// What it is bound to.
+    pub source: Arc<Source>,
+    /// When the catalog that declares it was written.
+    pub declared_at: SystemTime,
+}
+
+/// What the mount is to show.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    /// The downloads.
+    pub downloads: HashMap<Name, Bound>,
+    /// Other names of downloads, each with the name it stands for.
+    pub aliases: HashMap<Name, Name>,
+    /// Whether that is all: while it is false, a catalog was never read, and blobs found at start
+    /// whose name is missing may be its.
+    pub may_prune: bool,
+}
+
+impl Cache {
+    /// Replaces the table of names. Entries of names that stay are kept, those of names that go
+    /// are pruned: nothing opens them anew, and their blobs go when nobody holds them.
+    /// Returns the names whose entry in the kernel must go: those that vanished or changed kind.
+    pub fn bind(&self, table: Table) -> Vec<Name> {
+        let old = self.names();
+        let aliases = table.aliases.into_iter();
+        let mut by_name: HashMap<_, _> =
+            aliases.map(|(alias, target)| (alias, Shown::Alias(target))).collect();
+        for (name, bound) in table.downloads {
+            let entry = match old.get(name.as_str()) {
+                Some(Shown::Download(entry)) => {
+                    entry.rebind(bound.source, bound.declared_at);
+                    entry.clone()
+                }
+                _ => Entry::new(name.clone(), bound.source, bound.declared_at),
+            };
+            by_name.insert(name, Shown::Download(entry));
+        }
+        let new = Arc::new(Names::new(by_name));
+        *self.names.write().unwrap_or_else(PoisonError::into_inner) = new.clone();
+        let mut moved = Vec::new();
+        for (_, name, shown) in old.after(0) {
+            match (shown, new.get(name.as_str())) {
+                (Shown::Download(_), Some(Shown::Download(_))) => {}
+                (Shown::Alias(was), Some(Shown::Alias(is))) if was == is => {}
+                (Shown::Download(entry), _) => {
+                    self.prune(entry);
+                    moved.push(name.clone());
+                }
+                (Shown::Alias(_), _) => moved.push(name.clone()),
+            }
+        }
+        moved
+    }
+
+    fn prune(&self, entry: &Arc<Entry>) {
+        let mut state = entry.state();
+        state.withdrawn = true;
+        let version = state.version().cloned();
+        state.drop_version();
+        let parked = state.parked.take();
+        let fallback = state.take_fallback();
+        drop(state);
+        drop(parked);
+        self.orphan(version.as_deref());
+        self.orphan(fallback.as_deref());
+    }
+
+    /// Evicts what passes limits that are lower than at the last start.
+    pub(super) async fn trim(self: Arc<Self>) {
+        if let Err(error) = self.reserve_exactly("at the start", 0).await {
+            tracing::warn!(%error, "the store holds more than its limits");
+        }
+    }
+
+    pub(super) fn adopt(self: &Arc<Self>, recovered: Recovered, may_prune: bool) {
+        let names = self.names();
+        let mut blobs = recovered.blobs;
+        // Oldest use first: that is the order of eviction from here on.
+        blobs.sort_by_key(|found| found.record.validated_at);
+        for found in blobs {
+            let id = found.blob.id();
+            self.ledger.recovered(id, found.usage);
+            let Some(Shown::Download(entry)) = names.get(found.record.name.as_str()) else {
+                // While some catalog was never read it stays, idle, and may be adopted at a later
+                // start; the quota may take it like any other.
+                if may_prune {
+                    self.ledger.orphan(id);
+                }
+                continue;
+            };
+            let record = found.record;
+            let version = Arc::new(Version {
+                blob: found.blob,
+                source: record.source,
+                keep: !record.validators.is_empty() || record.digest.is_some(),
+                validators: record.validators,
+                digest: record.digest,
+                fetched_at: record.fetched_at,
+                shown_at: record.shown_at,
+                untrusted: found.trust == Trust::Unverified,
+            });
+            let mut state = entry.state();
+            state.validated_at = record.validated_at;
+            state.recorded_at = record.validated_at;
+            let before = std::mem::replace(&mut state.slot, Slot::Ready(version));
+            drop(state);
+            self.index(id, entry);
+            if let Slot::Ready(older) = before {
+                self.ledger.orphan(older.blob.id());
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The cache over a scripted origin and a store in a temporary directory.
+
+mod answers;
+mod catalogs;
+mod cut;
+mod room;
+mod transient;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::digest::{Algorithm, Digest};
+use crate::origin::{Answer, Ask, Body, Failure, FailureKind, Framing, Head};
+use crate::source::Source;
+use crate::validators::Validators;
+
+/// What the origin does with one question.
+pub(crate) enum Reply {
+    /// 200 with these bytes.
+    Body(Head, Vec<u8>),
+    /// 200 whose body comes as it is sent.
+    Slow(Head, mpsc::UnboundedReceiver<Result<bytes::Bytes, Failure>>),
+    /// 304 with the validators asked about.
+    NotModified,
+    /// No usable answer.
+    Fail(FailureKind),
+    /// The leader dies.
+    Panic,
+}
+
+/// An origin that follows a script; the last line is repeated by a 404.
+#[derive(Default)]
+pub(crate) struct Fake {
+    pub(crate) script: Mutex<VecDeque<(Duration, Reply)>>,
+    pub(crate) asked: Mutex<Vec<Option<Validators>>>,
+}
+
+pub(crate) struct Chunks(VecDeque<bytes::Bytes>);
+
+impl Body for Chunks {
+    fn chunk(&mut self) -> Pending<'_, Result<Option<bytes::Bytes>, Failure>> {
+        let next = self.0.pop_front();
+        Box::pin(async move { Ok(next) })
+    }
+}
+
+pub(crate) struct Sent(mpsc::UnboundedReceiver<Result<bytes::Bytes, Failure>>);
+
+impl Body for Sent {
+    fn chunk(&mut self) -> Pending<'_, Result<Option<bytes::Bytes>, Failure>> {
+        Box::pin(async move { self.0.recv().await.transpose() })
+    }
+}
+
+pub(crate) fn failure(kind: FailureKind) -> Failure {
+    Failure { kind, message: format!("scripted: {}", kind.as_str()), retry_after: None }
+}
+
+impl Origin for Fake {
+    fn get(&self, ask: Ask) -> Pending<'_, Result<Answer, Failure>> {
+        let validators = ask.validators.clone();
+        self.asked.lock().unwrap().push(ask.validators);
+        let next = self.script.lock().unwrap().pop_front();
+        Box::pin(async move {
+            let (after, reply) = next.unwrap_or((Duration::ZERO, Reply::Fail(FailureKind::Gone)));
+            tokio::time::sleep(after).await;
+            match reply {
+                Reply::Body(head, bytes) => {
+                    let chunks = bytes.chunks(64 << 10).map(bytes::Bytes::copy_from_slice);
+                    Ok(Answer::Found(head, Box::new(Chunks(chunks.collect()))))
+                }
+                Reply::Slow(head, body) => Ok(Answer::Found(head, Box::new(Sent(body)))),
+                Reply::NotModified => Ok(Answer::NotModified(validators.expect("a condition"))),
+                Reply::Fail(kind) => Err(failure(kind)),
+                Reply::Panic => panic!("scripted"),
+            }
+        })
+    }
+}
+
+/// Counts what the kernel is told.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(crate) moved: AtomicUsize,
+    pub(crate) leaving: AtomicUsize,
+}
+
+impl KernelSide for Arc<Told> {
+    fn moved(&self, _name: &Name) -> Pending<'static, ()> {
+        self.moved.fetch_add(1, Ordering::Relaxed);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn sized(&self, _ino: Ino, _length: u64) -> Pending<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn stale(&self, _ino: Ino) -> Pending<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn leaving(&self, _name: &Name) {
+        self.leaving.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+pub(crate) struct Rig {
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) origin: Arc<Fake>,
+    pub(crate) told: Arc<Told>,
+    pub(crate) dir: TempDir,
+}
+
+pub(crate) const MIB: u64 = 1 << 20;
+
+pub(crate) fn source(url: &str) -> Source {
+    Source::new(url::Url::parse(url).unwrap())
+}
+
+pub(crate) fn table<const N: usize>(sources: [(&str, Source); N]) -> Table {
+    let downloads = sources.into_iter().map(|(name, source)| {
+        let bound = Bound { source: Arc::new(source), declared_at: SystemTime::UNIX_EPOCH };
+        (name.parse().unwrap(), bound)
+    });
+    Table { downloads: downloads.collect(), aliases: HashMap::new(), may_prune: true }
+}
+
+pub(crate) fn head(tag: Option<&str>, length: Option<u64>) -> Head {
+    Head {
+        validators: Validators { etag: tag.map(|tag| format!("\"{tag}\"")), last_modified: None },
+        length,
+        framing: if length.is_some() { Framing::Length } else { Framing::Chunked },
+        at: SystemTime::now(),
+    }
+}
+
+pub(crate) fn found(tag: &str, bytes: &[u8]) -> Reply {
+    Reply::Body(head(Some(tag), Some(bytes.len() as u64)), bytes.to_vec())
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> Option<Digest> {
+    Digest::parse(Algorithm::Sha256, &crate::digest::sha256_hex(bytes)).ok()
+}
+
+impl Rig {
+    pub(crate) fn new(table: Table) -> Rig {
+        Rig::with(Limits { quota: 64 * MIB, hard: 80 * MIB, min_free: 0 }, table)
+    }
+
+    pub(crate) fn with(limits: Limits, table: Table) -> Rig {
+        Rig::over(tempfile::tempdir().unwrap(), limits, table)
+    }
+
+    pub(crate) fn over(dir: TempDir, limits: Limits, table: Table) -> Rig {
+        let rig = Rig::build(dir, limits, table);
+        rig.cache.attach(Arc::new(rig.told.clone()));
+        rig
+    }
+
+    /// Without anybody who tells the kernel.
+    pub(crate) fn unattached(table: Table) -> Rig {
+        let limits = Limits { quota: 64 * MIB, hard: 80 * MIB, min_free: 0 };
+        Rig::build(tempfile::tempdir().unwrap(), limits, table)
+    }
+
+    fn build(dir: TempDir, limits: Limits, table: Table) -> Rig {
+        let (store, recovered) = Store::open(dir.path()).unwrap();
+        let timing = Timing {
+            window: Duration::from_millis(100),
+            stall: Duration::from_secs(5),
+            max_downloads: 4,
+        };
+        let (origin, told) = (Arc::new(Fake::default()), Arc::new(Told::default()));
+        let counters = Arc::new(Counters::default());
+        let store = Arc::new(store);
+        let cache = Cache::new(store, recovered, origin.clone(), counters, limits, timing, table);
+        Rig { cache, origin, told, dir }
+    }
+
+    pub(crate) fn will(&self, reply: Reply) -> &Rig {
+        self.will_after(0, reply)
+    }
+
+    pub(crate) fn will_after(&self, ms: u64, reply: Reply) -> &Rig {
+        self.origin.script.lock().unwrap().push_back((Duration::from_millis(ms), reply));
+        self
+    }
+
+    pub(crate) fn entry(&self, name: &str) -> Arc<Entry> {
+        match self.cache.names().get(name) {
+            Some(Shown::Download(entry)) => entry.clone(),
+            _ => panic!("{name} is not a download"),
+        }
+    }
+
+    pub(crate) async fn open(&self, name: &str) -> Result<Opened, OpenError> {
+        self.cache.open(&self.entry(name)).await
+    }
+
+    pub(crate) async fn size(&self, name: &str) -> Result<Size, OpenError> {
+        self.cache.size(&self.entry(name)).await
+    }
+
+    pub(crate) fn asked(&self) -> usize {
+        self.origin.asked.lock().unwrap().len()
+    }
+
+    pub(crate) fn last_condition(&self) -> Option<Validators> {
+        self.origin.asked.lock().unwrap().last().cloned().flatten()
+    }
+}
+
+pub(crate) fn errno(opened: Result<Opened, OpenError>) -> i32 {
+    match opened {
+        Ok(_) => panic!("opened"),
+        Err(error) => error.errno,
+    }
+}
+
+/// Waits for what happens in tasks behind the back of a test.
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..400 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never came: {what}");
+}
+
+pub(crate) async fn committed(opened: &Opened) {
+    until("the commit", || opened.version.complete()).await;
+}
+
+pub(crate) async fn bytes_of(opened: &Opened) -> Vec<u8> {
+    committed(opened).await;
+    let mut all = Vec::new();
+    opened.version.blob.read_through(|some| all.extend_from_slice(some)).unwrap();
+    all
+}
+
+/// Lets the window, and the second in which what landed is a hit, go by.
+pub(crate) async fn later() {
+    tokio::time::sleep(freshness::JUST_LANDED + Duration::from_millis(50)).await;
+}

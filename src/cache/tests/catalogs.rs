@@ -1,0 +1,158 @@
+//! What a change of the catalogs does to what is cached.
+
+use super::*;
+use crate::cache::entry::Slot;
+
+#[tokio::test]
+async fn another_source_is_fetched_without_the_old_one_s_validators() {
+    let rig = Rig::new(table([("a", source("http://h/old"))]));
+    rig.will(found("1", b"old"));
+    committed(&rig.open("a").await.unwrap()).await;
+    rig.cache.bind(table([("a", source("http://h/new"))]));
+    rig.will(found("1", b"new"));
+    assert_eq!(bytes_of(&rig.open("a").await.unwrap()).await, b"new");
+    assert_eq!(rig.last_condition(), None);
+}
+
+#[tokio::test]
+async fn another_source_that_fails_is_not_answered_with_the_old_one() {
+    let rig = Rig::new(table([("a", source("http://h/old"))]));
+    rig.will(found("1", b"old"));
+    committed(&rig.open("a").await.unwrap()).await;
+    rig.cache.bind(table([("a", source("http://h/new"))]));
+    rig.will(Reply::Fail(FailureKind::Unreachable));
+    assert_eq!(errno(rig.open("a").await), libc::EIO);
+    assert_eq!(errno(rig.open("a").await), libc::EIO);
+}
+
+#[tokio::test]
+async fn a_body_parked_for_the_old_source_is_not_adopted_for_the_new_one() {
+    let rig = Rig::new(table([("a", source("http://h/old"))]));
+    rig.will(found("1", b"old"));
+    rig.size("a").await.unwrap();
+    rig.cache.bind(table([("a", source("http://h/new"))]));
+    rig.will(found("1", b"newer"));
+    assert_eq!(bytes_of(&rig.open("a").await.unwrap()).await, b"newer");
+}
+
+#[tokio::test]
+async fn a_head_of_the_old_source_says_nothing_of_the_new_one() {
+    let rig = Rig::new(table([("a", source("http://h/old"))]));
+    rig.will(found("1", b"old"));
+    rig.size("a").await.unwrap();
+    rig.cache.bind(table([("a", source("http://h/new"))]));
+    rig.will(found("1", b"newer"));
+    assert_eq!(rig.size("a").await.unwrap().length, 5);
+    assert_eq!(rig.last_condition(), None);
+}
+
+#[tokio::test]
+async fn an_open_after_the_change_does_not_take_what_a_flight_brings_of_the_old_source() {
+    let rig = Rig::new(table([("a", source("http://h/old"))]));
+    rig.will_after(100, found("1", b"old")).will(found("1", b"new"));
+    let entry = rig.entry("a");
+    let change = async {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        rig.cache.bind(table([("a", source("http://h/new"))]));
+        rig.open("a").await.unwrap()
+    };
+    let (_before, after) = tokio::join!(rig.cache.open(&entry), change);
+    assert_eq!(bytes_of(&after).await, b"new");
+}
+
+#[tokio::test]
+async fn a_digest_declared_later_is_checked_against_the_copy() {
+    let rig = Rig::new(table([("a", source("http://h/a"))]));
+    rig.will(found("1", b"one"));
+    let first = rig.open("a").await.unwrap();
+    committed(&first).await;
+    let declared = |bytes: &[u8]| Source { digest: sha256(bytes), ..source("http://h/a") };
+    let never = |source| Source { revalidate: crate::source::Revalidate::Never, ..source };
+    rig.cache.bind(table([("a", never(declared(b"one")))]));
+    let same = rig.open("a").await.unwrap();
+    assert_eq!(same.version.blob.id(), first.version.blob.id());
+    assert_eq!(rig.asked(), 1);
+    rig.cache.bind(table([("a", never(declared(b"two")))]));
+    rig.will(found("2", b"two"));
+    assert_eq!(bytes_of(&rig.open("a").await.unwrap()).await, b"two");
+    assert_eq!(rig.last_condition(), None);
+}
+
+#[tokio::test]
+async fn checksums_that_match_do_not_make_a_blob_one_of_the_new_source() {
+    let limits = Limits { quota: 64 * MIB, hard: 80 * MIB, min_free: 0 };
+    let rig = Rig::with(limits, table([("a", source("http://h/old"))]));
+    rig.will(found("1", b"old"));
+    committed(&rig.open("a").await.unwrap()).await;
+    let entry = rig.entry("a");
+    until("the download to end", || {
+        rig.cache.ledger().pins(entry.version().unwrap().blob.id()) == 0
+    })
+    .await;
+    rig.cache.bind(table([("a", source("http://h/new"))]));
+    {
+        // As after a crash in between: the blob is in doubt, and the catalog has changed.
+        let mut state = entry.state();
+        let old = state.version().unwrap().clone();
+        let doubtful = Version {
+            blob: old.blob.clone(),
+            source: old.source.clone(),
+            validators: old.validators.clone(),
+            digest: None,
+            untrusted: true,
+            ..*old
+        };
+        state.slot = Slot::Ready(Arc::new(doubtful));
+    }
+    rig.will(found("1", b"new"));
+    assert_eq!(bytes_of(&rig.open("a").await.unwrap()).await, b"new");
+    assert_eq!(rig.last_condition(), None, "the old source's validators");
+}
+
+#[tokio::test]
+async fn a_withdrawn_name_is_pruned_once_nobody_holds_it() {
+    let rig = Rig::new(table([("a", source("http://h/a")), ("b", source("http://h/b"))]));
+    rig.will(found("1", b"one"));
+    let held = rig.open("a").await.unwrap();
+    committed(&held).await;
+    let entry = rig.entry("a");
+    let moved = rig.cache.bind(table([("b", source("http://h/b"))]));
+    assert_eq!(moved.len(), 1);
+    assert!(rig.cache.names().get("a").is_none());
+    assert_eq!(bytes_of(&held).await, b"one");
+    assert_eq!(errno(rig.cache.open(&entry).await), libc::ENOENT);
+    drop(held);
+    until("the blob to go", || rig.cache.ledger().balance() == Balance::default()).await;
+    assert_eq!(rig.cache.store.resident().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_flight_of_a_withdrawn_name_leaves_nothing_behind() {
+    let rig = Rig::new(table([("a", source("http://h/a"))]));
+    rig.will_after(50, found("1", b"one"));
+    let entry = rig.entry("a");
+    let withdraw = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        rig.cache.bind(Table { may_prune: true, ..Table::default() });
+    };
+    let (opened, ()) = tokio::join!(rig.cache.open(&entry), withdraw);
+    drop(opened);
+    until("the blob to go", || rig.cache.ledger().balance() == Balance::default()).await;
+}
+
+#[tokio::test]
+async fn what_was_committed_is_found_again_and_revalidated() {
+    let limits = Limits { quota: 64 * MIB, hard: 80 * MIB, min_free: 0 };
+    let rig = Rig::with(limits, table([("a", source("http://h/a"))]));
+    rig.will(found("1", b"one"));
+    committed(&rig.open("a").await.unwrap()).await;
+    let Rig { cache, dir, .. } = rig;
+    let gone = Arc::downgrade(&cache);
+    drop(cache);
+    until("the predecessor to end", || gone.strong_count() == 0).await;
+    let rig = Rig::over(dir, limits, table([("a", source("http://h/a"))]));
+    rig.will(Reply::NotModified);
+    assert_eq!(bytes_of(&rig.open("a").await.unwrap()).await, b"one");
+    assert_eq!(rig.asked(), 1);
+    assert!(rig.dir.path().exists());
+}
