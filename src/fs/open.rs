@@ -1,0 +1,115 @@
+//! Opening and closing: which version an inode stands for, and how the kernel is to serve it.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use super::node::{Inode, Node};
+use super::{Fs, How, Refused};
+use crate::cache::{Entry, OpenError, Pin, Shows, Version};
+use crate::metrics::Refusal;
+use crate::types::Ino;
+
+impl Fs {
+    /// Opens a file. Waits where its origin must be asked, until the head is there.
+    ///
+    /// # Errors
+    /// ESTALE when the name has moved to another inode, after the kernel was told: it looks the
+    /// name up once more and opens that one. Else as [`Cache::open`](crate::cache::Cache::open).
+    pub async fn open(&self, ino: Ino) -> Result<How, Refused> {
+        let inode = self.file(ino)?;
+        let Inode::File(node) = &*inode else {
+            return Err(Refused::Errno(libc::ELOOP));
+        };
+        self.cache.counters().opens.inc();
+        let bound = self.version_of(node);
+        if let Some(version) = &bound
+            && alive(Some(version))
+            && !self.is_current(node, version)
+            && let Some(pin) = self.cache.ledger().pin(version.blob.id())
+        {
+            // Somebody holds an old inode (a bind mount, /proc/self/fd): it stays as it is.
+            let how = self.admit(node, version.clone(), pin).await?;
+            return how.ok_or(Refused::Errno(libc::ESTALE));
+        }
+        let opened = match self.cache.open(node.entry()).await {
+            // The name shows nothing any more, and the kernel was told: a path finds that out by
+            // looking it up again, and who holds this version keeps it.
+            Err(error) if error.why == Refusal::Gone && alive(bound.as_deref()) => {
+                return Err(Refused::Errno(libc::ESTALE));
+            }
+            opened => opened?,
+        };
+        let waited = opened.waited;
+        if let Some(how) = self.admit(node, opened.version, opened.pin).await? {
+            return Ok(how);
+        }
+        if !waited {
+            self.cache.tell_moved(node.entry()).await;
+        }
+        Err(Refused::Errno(libc::ESTALE))
+    }
+
+    fn is_current(&self, node: &Node, version: &Version) -> bool {
+        match self.cache.shows(node.entry()) {
+            Shows::Version(current) => current.blob.id() == version.blob.id(),
+            Shows::Nothing(_) => false,
+        }
+    }
+
+    /// Files a handle, or says that this inode stands for another version. Waits for the disk only
+    /// where nobody has the blob's file open yet.
+    async fn admit(
+        &self,
+        node: &Node,
+        version: Arc<Version>,
+        pin: Pin,
+    ) -> Result<Option<How>, Refused> {
+        if !node.takes(&version) {
+            return Ok(None);
+        }
+        let file = match node.opened_file(version.blob.id()) {
+            Some(file) => file,
+            None => open_blob(node.entry(), &version).await?,
+        };
+        if node.was_another(&version) {
+            // What was shown of it before was of a body that never came.
+            self.cache.tell_stale(node.ino()).await;
+        }
+        if let Some(length) = version.blob.length() {
+            // Where its LOOKUP could not say: a mapping needs it, and nothing asks on its behalf.
+            node.sized(|| self.cache.tell_size(node.ino(), length)).await;
+        }
+        let reference = match node.is_referred() {
+            true => None,
+            false => self.cache.ledger().refer(version.blob.id()),
+        };
+        // Nothing may wait from here on: a caller who gives up would leave the handle behind.
+        Ok(node.admit(version, file, pin, reference))
+    }
+
+    /// Closes one handle. A body that may not be kept goes with the last.
+    pub fn release(&self, ino: Ino) {
+        let Ok(inode) = self.inode(ino) else { return };
+        let Inode::File(node) = &*inode else { return };
+        let (pin, last) = node.release();
+        drop(pin);
+        if last && node.version().is_some_and(|version| !version.keep) {
+            self.cache.tell_leaving(node.entry());
+        }
+    }
+}
+
+/// Says whether there is a version whose bytes are there or on their way.
+fn alive(version: Option<&Version>) -> bool {
+    version.is_some_and(|version| version.blob.broken().is_none())
+}
+
+/// Opens the file of a blob, on a thread that may wait for the disk.
+async fn open_blob(entry: &Entry, version: &Version) -> Result<Arc<File>, OpenError> {
+    let blob = version.blob.clone();
+    let opened = tokio::task::spawn_blocking(move || blob.file()).await;
+    let opened = opened.map_err(|_| OpenError::new(Refusal::Store, "the daemon is stopping"))?;
+    opened.map_err(|error| {
+        OpenError::disk(&format!("{}: cannot open its blob", entry.name()), &error)
+    })
+}

@@ -1,0 +1,85 @@
+//! Reading: each read waits for its own range only.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use super::node::Inode;
+use super::{Buffer, Fs, Refused};
+use crate::cache::OpenError;
+use crate::sys;
+use crate::types::Ino;
+
+impl Fs {
+    /// Reads up to `size` bytes at `offset`: fewer only at the end. Returns at once when they are
+    /// in memory; else waits for the disk, or for the download for as long as bytes come.
+    ///
+    /// # Errors
+    /// ETIMEDOUT when no byte came within the deadline, EIO when the download failed.
+    pub async fn read(&self, ino: Ino, offset: u64, size: u32) -> Result<Buffer, Refused> {
+        let inode = self.file(ino)?;
+        let Inode::File(node) = &*inode else {
+            return Err(Refused::Errno(libc::EINVAL));
+        };
+        let Some((version, file)) = node.reading() else {
+            return Err(Refused::Errno(libc::EBADF));
+        };
+        let wanted = offset..offset.saturating_add(u64::from(size));
+        let blob = &version.blob;
+        if let Some(broken) = blob.broken().filter(|broken| broken.tainted) {
+            return Err(OpenError::from(broken).into());
+        }
+        let range = match blob.present(wanted.clone()) {
+            Some(range) => range,
+            None => {
+                let stall = self.cache.timing().stall;
+                blob.wait_for(wanted, stall).await.map_err(|error| {
+                    let mut error = OpenError::from(error);
+                    error.message = format!("{}: {}", node.entry().name(), error.message);
+                    error
+                })?
+            }
+        };
+        let buffer = self.buffers.take((range.end - range.start) as usize);
+        let read = match fill_now(buffer, &file, &range) {
+            Ok(Ok(buffer)) => Ok(buffer),
+            Ok(Err(buffer)) => {
+                let task = tokio::task::spawn_blocking(move || fill(buffer, &file, &range));
+                task.await.unwrap_or_else(|_| Err(io::Error::from_raw_os_error(libc::EIO)))
+            }
+            Err(error) => Err(error),
+        };
+        read.map_err(|error| {
+            OpenError::disk(&format!("{}: cannot read its blob", node.entry().name()), &error)
+                .into()
+        })
+    }
+}
+
+/// Reads what the page cache holds, without waiting for the disk; gives the buffer back where it
+/// does not hold all of it.
+fn fill_now(
+    mut buffer: Buffer,
+    file: &Arc<File>,
+    range: &Range<u64>,
+) -> io::Result<Result<Buffer, Buffer>> {
+    let size = (range.end - range.start) as usize;
+    match sys::pread_nowait(file, buffer.room(size), range.start)? {
+        Some(length) if length == size => {
+            buffer.filled(length);
+            Ok(Ok(buffer))
+        }
+        _ => Ok(Err(buffer)),
+    }
+}
+
+/// Reads from the disk. Blocks.
+fn fill(mut buffer: Buffer, file: &Arc<File>, range: &Range<u64>) -> io::Result<Buffer> {
+    let size = (range.end - range.start) as usize;
+    // What is present is in the file: a short file is a damaged one.
+    file.read_exact_at(buffer.room(size), range.start)?;
+    buffer.filled(size);
+    Ok(buffer)
+}

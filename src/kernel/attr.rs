@@ -1,0 +1,37 @@
+//! Attributes in the library's terms.
+
+use fuser::{FileAttr, FileType, INodeNo};
+
+use crate::fs::{Attr, Kind};
+
+/// Returns attributes under a number: the nodeid in an ENTRY, which the library sends in its
+/// place, the public one elsewhere.
+pub(super) fn file_attr(number: u64, attr: &Attr) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(number),
+        size: attr.size,
+        // What is shown follows the size, not what is allocated: du of the mount tells what the
+        // downloads hold, whatever has arrived.
+        blocks: attr.size.div_ceil(512),
+        atime: attr.time,
+        mtime: attr.time,
+        ctime: attr.time,
+        crtime: attr.time,
+        kind: file_type(attr.kind),
+        perm: attr.mode,
+        nlink: if attr.kind == Kind::Directory { 2 } else { 1 },
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 128 << 10,
+        flags: 0,
+    }
+}
+
+pub(super) fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::Directory => FileType::Directory,
+        Kind::File => FileType::RegularFile,
+        Kind::Symlink => FileType::Symlink,
+    }
+}

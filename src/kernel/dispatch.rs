@@ -1,0 +1,440 @@
+//! Decodes each request and answers it.
+
+use std::ffi::OsStr;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    AccessFlags, BsdFileFlags, Errno, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use tokio::runtime::Handle;
+
+use super::MAX_BACKGROUND;
+use super::attr::{file_attr, file_type};
+use super::callers::Callers;
+use super::passthrough::Passthrough;
+use crate::fs::{Fs, How, LONG, Line, Refused};
+use crate::metrics::Counters;
+use crate::types::Ino;
+
+/// Lines `.` and `..` come first; the names' own offsets are larger.
+const DOT: u64 = 1;
+const DOT_DOT: u64 = 2;
+
+/// The block size that statfs counts in.
+const BLOCK: u64 = 4096;
+
+/// Answers requests.
+pub(super) struct Dispatch {
+    pub(super) fs: Arc<Fs>,
+    pub(super) runtime: Handle,
+    pub(super) callers: Callers,
+    pub(super) counters: Arc<Counters>,
+    pub(super) passthrough: Arc<Passthrough>,
+}
+
+impl Dispatch {
+    /// Polls an operation once where it stands, and answers; or, where it must wait, moves it into
+    /// a task with a watch over its caller.
+    fn run<T: Send + 'static>(
+        &self,
+        request: &Request,
+        operation: impl Future<Output = Result<T, Refused>> + Send + 'static,
+        answer: impl FnOnce(Result<T, Errno>) + Send + 'static,
+    ) {
+        let mut operation = Box::pin(operation);
+        let _runtime = self.runtime.enter();
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(result) = operation.as_mut().poll(&mut context) {
+            return answer(count(&self.counters, result));
+        }
+        let (callers, counters, tid) = (self.callers.clone(), self.counters.clone(), request.pid());
+        self.runtime.spawn(async move {
+            let result = callers.watch(tid, operation).await;
+            answer(count(&counters, result));
+        });
+    }
+}
+
+/// Turns a refusal into its errno, and counts it.
+fn count<T>(counters: &Counters, result: Result<T, Refused>) -> Result<T, Errno> {
+    result.map_err(|refused| {
+        if let Some(why) = refused.why() {
+            counters.refused(why);
+        }
+        Errno::from_i32(refused.errno())
+    })
+}
+
+fn errno(refused: &Refused) -> Errno {
+    Errno::from_i32(refused.errno())
+}
+
+/// Names in the mount are UTF-8; others are unknown.
+fn text(name: &OsStr) -> Result<&str, Errno> {
+    name.to_str().ok_or(Errno::ENOENT)
+}
+
+impl Filesystem for Dispatch {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // Each is used if the kernel has it; what is missing only costs speed.
+        for flag in [InitFlags::FUSE_PARALLEL_DIROPS, InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP] {
+            let _ = config.add_capabilities(flag);
+        }
+        if config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok() {
+            // One level: an overlayfs may still be put on top of the mount.
+            let _ = config.set_max_stack_depth(1);
+        }
+        let _ = config.set_max_background(MAX_BACKGROUND);
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let found = text(name).and_then(|name| {
+            self.fs.lookup(Ino(parent.0), name).map_err(|refused| errno(&refused))
+        });
+        match found {
+            // The nodeid goes out as the number here, so the attributes must not be kept: the
+            // GETATTR that follows brings the public one.
+            Ok((ino, attr)) => reply.entry_with_ttls(
+                &Duration::ZERO,
+                &LONG,
+                &file_attr(ino.0, &attr),
+                Generation(0),
+            ),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn forget(&self, _request: &Request, ino: INodeNo, lookups: u64) {
+        self.fs.forget(Ino(ino.0), lookups);
+    }
+
+    fn getattr(&self, request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        let fs = self.fs.clone();
+        let operation = async move { fs.getattr(Ino(ino.0)).await };
+        self.run(request, operation, |attr| match attr {
+            Ok((attr, ttl)) => reply.attr(&ttl, &file_attr(attr.number, &attr)),
+            Err(error) => reply.error(error),
+        });
+    }
+
+    fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.fs.readlink(Ino(ino.0)) {
+            Ok(target) => reply.data(target.as_str().as_bytes()),
+            Err(refused) => reply.error(errno(&refused)),
+        }
+    }
+
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if flags.acc_mode() != OpenAccMode::O_RDONLY || flags.0 & libc::O_TRUNC != 0 {
+            return reply.error(Errno::EROFS);
+        }
+        let ino = Ino(ino.0);
+        let fs = self.fs.clone();
+        let passthrough = self.passthrough.clone();
+        let operation = async move { fs.open(ino).await };
+        self.run(request, operation, move |how| {
+            let handle = FileHandle(ino.0);
+            let flags = FopenFlags::FOPEN_NOFLUSH;
+            match how {
+                Ok(How::Direct) => reply.opened(handle, flags | FopenFlags::FOPEN_DIRECT_IO),
+                Ok(How::Whole(whole)) => match passthrough.backing(&whole, &reply) {
+                    Some(id) => reply.opened_passthrough(handle, flags, &id),
+                    None => reply.opened(handle, flags | FopenFlags::FOPEN_KEEP_CACHE),
+                },
+                Err(error) => reply.error(error),
+            }
+        });
+    }
+
+    fn read(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let fs = self.fs.clone();
+        let operation = async move { fs.read(Ino(ino.0), offset, size).await };
+        self.run(request, operation, |bytes| match bytes {
+            Ok(bytes) => reply.data(&bytes),
+            Err(error) => reply.error(error),
+        });
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.fs.release(Ino(ino.0));
+        reply.ok();
+    }
+
+    fn readdir(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        for (at, name) in [(DOT, "."), (DOT_DOT, "..")] {
+            if offset < at && reply.add(ino, at, FileType::Directory, name) {
+                return reply.ok();
+            }
+        }
+        let add = |line: Line| {
+            reply.add(INodeNo(line.number), line.offset, file_type(line.kind), line.name.as_str())
+        };
+        match self.fs.readdir(Ino(ino.0), offset.max(DOT_DOT), add) {
+            Ok(()) => reply.ok(),
+            Err(refused) => reply.error(errno(&refused)),
+        }
+    }
+
+    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        let space = self.fs.space();
+        let (size, free) = (space.quota / BLOCK, space.free / BLOCK);
+        reply.statfs(size, free, free, space.names, 0, BLOCK as u32, 255, BLOCK as u32);
+    }
+
+    fn getxattr(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        size: u32,
+        reply: ReplyXattr,
+    ) {
+        match text(name)
+            .map_err(|_| Refused::Errno(libc::ENODATA))
+            .and_then(|name| self.fs.getxattr(Ino(ino.0), name))
+        {
+            Ok(value) => xattr(reply, value.as_bytes(), size),
+            Err(refused) => reply.error(errno(&refused)),
+        }
+    }
+
+    fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        match self.fs.listxattr(Ino(ino.0)) {
+            Ok(names) => {
+                let list: Vec<u8> = names.iter().flat_map(|name| name.bytes().chain([0])).collect();
+                xattr(reply, &list, size);
+            }
+            Err(refused) => reply.error(errno(&refused)),
+        }
+    }
+
+    fn access(&self, _request: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        // Everything is readable by all and nothing writable: the kernel need not ask again.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn flush(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn fsync(&self, _r: &Request, _ino: INodeNo, _fh: FileHandle, _data: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _r: &Request, _i: INodeNo, _fh: FileHandle, _data: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _offset: i64,
+        _whence: i32,
+        reply: ReplyLseek,
+    ) {
+        // The kernel then treats the file as all data, which every download is.
+        reply.error(Errno::ENOSYS);
+    }
+
+    // What follows changes something; the mount is read-only and the kernel says so first, except
+    // where somebody bind-mounts it writable.
+
+    fn setattr(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        _size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn mknod(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn mkdir(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn unlink(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rmdir(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn symlink(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _target: &std::path::Path,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _newparent: INodeNo,
+        _newname: &OsStr,
+        _flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn link(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _newparent: INodeNo,
+        _newname: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _offset: u64,
+        _data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn create(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn setxattr(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _name: &OsStr,
+        _value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn removexattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _offset: u64,
+        _length: u64,
+        _mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+}
+
+/// Answers getxattr(2) and listxattr(2): the size where that is asked, else the bytes if they fit.
+fn xattr(reply: ReplyXattr, value: &[u8], room: u32) {
+    match (room, u32::try_from(value.len())) {
+        (0, Ok(length)) => reply.size(length),
+        (room, Ok(length)) if length <= room => reply.data(value),
+        _ => reply.error(Errno::ERANGE),
+    }
+}
