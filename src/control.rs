@@ -1,0 +1,19 @@
+//! The operator's side door: HTTP/1.1 and JSON on a unix socket.
+
+mod client;
+mod names;
+mod server;
+mod status;
+mod types;
+
+pub use client::{Client, ClientError};
+pub use names::{LastError, NameState, NameStatus, Names};
+pub use server::{Server, ServerError};
+pub use status::{
+    CatalogState, CatalogStatus, ConflictStatus, Counters, NameCounts, Now, PassthroughStatus,
+    Space, Status,
+};
+pub use types::{ApiError, EvictRefusal, EvictRefused, Evicted, Operator, ReloadReport, Timestamp};
+
+#[cfg(test)]
+mod tests;
