@@ -1,0 +1,119 @@
+//! The list of names for people.
+
+use super::text::{clean, columns, count, span};
+use crate::control::{NameState, NameStatus};
+use crate::types::Bytes;
+
+/// Returns one line for each name, with the last failure below it.
+pub(super) fn render(names: &[NameStatus]) -> String {
+    if names.is_empty() {
+        return "no names; bind some with --download NAME=URL or a catalog\n".to_owned();
+    }
+    let heads = ["NAME", "STATE", "SIZE", "PINS", "CHECKED", "URL"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    rows.extend(names.iter().map(row));
+    let table = columns(&rows, &[2, 3]);
+    let mut lines = table.lines();
+    let mut out = String::new();
+    out.push_str(lines.next().unwrap_or_default());
+    out.push('\n');
+    for (name, line) in names.iter().zip(lines) {
+        out.push_str(line);
+        out.push('\n');
+        for alias in &name.aliases {
+            out.push_str(&format!("  alias {alias}\n"));
+        }
+        if let Some(error) = &name.last_error {
+            out.push_str(&format!("  {} ago: {}\n", span(error.at.age()), clean(&error.message)));
+        }
+    }
+    let filled: u64 = names.iter().map(|name| name.filled.0).sum();
+    out.push_str(&format!("{}, {} on disk\n", count(names.len() as u64, "name"), Bytes(filled)));
+    out
+}
+
+fn row(name: &NameStatus) -> Vec<String> {
+    vec![
+        name.name.to_string(),
+        state(name),
+        name.length.map_or("?".to_owned(), |l| l.to_string()),
+        match name.pins {
+            0 => String::new(),
+            pins => pins.to_string(),
+        },
+        match name.validated_at {
+            Some(at) => format!("{} ago", span(at.age())),
+            None => "never".to_owned(),
+        },
+        clean(&name.url),
+    ]
+}
+
+fn state(name: &NameStatus) -> String {
+    let mut state = name.state.as_str().to_owned();
+    if let (NameState::Partial | NameState::PartialUnverified, Some(Bytes(length @ 1..))) =
+        (name.state, name.length)
+    {
+        let percent = u128::from(name.filled.0) * 100 / u128::from(length);
+        state.push_str(&format!(" {} %", percent.min(99)));
+    }
+    if name.conflict {
+        state.push_str(", conflict");
+    }
+    state
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::control::LastError;
+
+    fn status(name: &str, state: NameState) -> NameStatus {
+        NameStatus {
+            name: name.parse().expect("a name"),
+            state,
+            conflict: false,
+            url: format!("https://example.org/{name}"),
+            length: Some(Bytes(4 << 20)),
+            filled: Bytes(1 << 20),
+            version: None,
+            etag: None,
+            digest: None,
+            pins: 0,
+            validated_at: None,
+            last_error: None,
+            owners: Vec::new(),
+            aliases: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_list_lines_up() {
+        let mut jdk = status("jdk.tgz", NameState::Partial);
+        jdk.pins = 2;
+        jdk.validated_at = Some(SystemTime::now().into());
+        let mut ruby = status("ruby", NameState::Absent);
+        ruby.length = None;
+        ruby.filled = Bytes(0);
+        ruby.conflict = true;
+        ruby.last_error = Some(LastError {
+            name: ruby.name.clone(),
+            kind: "status".to_owned(),
+            message: "503\x07".to_owned(),
+            at: SystemTime::now().into(),
+        });
+        assert_eq!(
+            render(&[jdk, ruby]),
+            "\
+NAME     STATE                SIZE  PINS  CHECKED  URL
+jdk.tgz  partial 25 %      4.0 MiB     2  0 s ago  https://example.org/jdk.tgz
+ruby     absent, conflict        ?        never    https://example.org/ruby
+  0 s ago: 503\\u{7}
+2 names, 1.0 MiB on disk
+"
+        );
+        assert!(render(&[]).starts_with("no names"));
+    }
+}

@@ -1,0 +1,323 @@
+//! Builds every room, wires them, and owns the order of shutdown.
+//!
+//! Up: store (its lock), catalogs, origin, control socket, cache, mount, session, `ready`.
+//! Down: stopping is announced, the mount is detached while its requests are still answered, then
+//! control socket, session, runtime, and last the store, which is marked as cleanly stopped.
+
+mod operator;
+mod table;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cache::{Cache, Limits, Timing};
+use crate::catalog::{Catalogs, Download};
+use crate::config::Config;
+use crate::control::Server;
+use crate::fs::Fs;
+use crate::kernel::{Connection, Setup, answer_within};
+use crate::metrics::Counters;
+use crate::mount::{self, Mountpoint};
+use crate::origin::{HttpOrigin, OriginSettings, OriginTls};
+use crate::store::{Recovered, Store};
+use crate::sys;
+use crate::telemetry::{Notice, Notifier};
+use operator::{Daemon, Known};
+
+/// How long a caller waits without any progress (a usable head at open, a byte of a body).
+const STALL: Duration = Duration::from_secs(30);
+
+/// What the kernel reads ahead; more is slower.
+const READ_AHEAD_KIB: u32 = 1024;
+
+/// How long what still runs may take once the mount is gone.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What to mount, and how.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Where.
+    pub mountpoint: PathBuf,
+    /// `--download`, each.
+    pub downloads: Vec<Download>,
+    /// Everything else.
+    pub config: Config,
+}
+
+/// Why the daemon could not start or did not end well.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct DaemonError {
+    /// For a person; names the thing and says what to do.
+    pub message: String,
+    /// The machine, the configuration or the call must change before it can work.
+    pub environment: bool,
+}
+
+impl DaemonError {
+    fn failed(error: impl std::fmt::Display) -> DaemonError {
+        DaemonError { message: error.to_string(), environment: false }
+    }
+
+    fn environment(error: impl std::fmt::Display) -> DaemonError {
+        DaemonError { message: error.to_string(), environment: true }
+    }
+}
+
+impl From<mount::MountError> for DaemonError {
+    fn from(error: mount::MountError) -> DaemonError {
+        DaemonError { message: error.to_string(), environment: error.is_environment() }
+    }
+}
+
+/// Mounts and serves until a signal, the operator or an unmount ends it.
+///
+/// # Errors
+/// See [`DaemonError`].
+pub fn run(launch: Launch) -> Result<(), DaemonError> {
+    let Launch { mountpoint, downloads, config } = launch;
+    for notice in &config.notices {
+        tracing::warn!("{notice}");
+    }
+    let needed = [("the store", config.store.as_path()), ("the control socket", &config.control)];
+    let catalogs = config.catalogs.iter().map(|path| ("a catalog", path.as_path()));
+    mount::refuse_inside(&mountpoint, needed.into_iter().chain(catalogs))?;
+    mount::preflight(config.allow_other)?;
+    if let Err(error) = sys::raise_file_limit() {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+    let (store, recovered) = Store::open(&config.store).map_err(DaemonError::environment)?;
+    let store = Arc::new(store);
+    let catalogs = Catalogs::open(
+        &config.catalogs,
+        &downloads,
+        config.secrets_dir.as_deref(),
+        store.state_dir(),
+    )
+    .map_err(DaemonError::environment)?;
+    let origin = HttpOrigin::new(origin_settings(&config)).map_err(DaemonError::environment)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("cached-downloads")
+        .enable_all()
+        .build()
+        .map_err(|error| DaemonError::failed(format!("cannot start threads: {error}")))?;
+    let parts = Parts { mountpoint, config, store: store.clone(), recovered, catalogs, origin };
+    let served = runtime.block_on(parts.serve());
+    runtime.shutdown_timeout(LAST_WORDS);
+    match store.close() {
+        Ok(()) => {}
+        Err(error) => tracing::warn!(%error, "the next start will verify the store"),
+    }
+    served
+}
+
+fn origin_settings(config: &Config) -> OriginSettings {
+    let per_origin = config.origins.iter().map(|(origin, section)| {
+        let tls = OriginTls {
+            ca_file: section.ca_file.clone(),
+            cert_file: section.cert_file.clone(),
+            key_file: section.key_file.clone(),
+            insecure_skip_verify: section.insecure_skip_verify,
+        };
+        (origin.clone(), tls)
+    });
+    OriginSettings { per_origin: per_origin.collect(), ..OriginSettings::default() }
+}
+
+/// What is built before anything is mounted.
+struct Parts {
+    mountpoint: PathBuf,
+    config: Config,
+    store: Arc<Store>,
+    recovered: Recovered,
+    catalogs: Catalogs,
+    origin: HttpOrigin,
+}
+
+impl Parts {
+    async fn serve(self) -> Result<(), DaemonError> {
+        let Parts { mountpoint, config, store, recovered, catalogs, origin } = self;
+        // Bound first: a second daemon on one socket must fail before it mounts.
+        let server = Server::bind(&config.control).map_err(DaemonError::environment)?;
+        let mut signals = Signals::new().map_err(DaemonError::failed)?;
+        let within = answer_within();
+        let counters = Arc::new(Counters::default());
+        let origin_stats = origin.stats();
+        let cache = Cache::new(
+            store.clone(),
+            recovered,
+            Arc::new(origin),
+            counters.clone(),
+            Limits {
+                quota: config.quota.0,
+                hard: config.hard_limit.0,
+                min_free: config.min_free.0,
+            },
+            Timing {
+                window: config.revalidate_window,
+                stall: within.map_or(STALL, |within| within.min(STALL)),
+                max_downloads: config.max_downloads,
+            },
+            table::of(catalogs.bindings()),
+        );
+        let fs = Arc::new(Fs::new(cache.clone()));
+        let scratch = match config.passthrough {
+            true => Some(store.scratch().map_err(DaemonError::failed)?),
+            false => None,
+        };
+        let (device, mounted) = mount::attach(&mountpoint, config.allow_other)?;
+        let setup = Setup { device, fs: fs.clone(), counters, scratch, answer_within: within };
+        let connection = Connection::start(setup)
+            .map_err(|error| DaemonError::failed(format!("the kernel's FUSE: {error}")))?;
+        cache.attach(connection.teller());
+        raise_read_ahead(&mounted);
+        let mounted = Arc::new(mounted);
+        let (stop, stopped) = watch::channel(false);
+        let daemon = Arc::new(Daemon {
+            cache: cache.clone(),
+            fs: fs.clone(),
+            store,
+            known: RwLock::new(Known::of(&catalogs)),
+            catalogs: Mutex::new(catalogs),
+            config,
+            mountpoint: mounted.path().to_owned(),
+            passthrough: connection.passthrough().clone(),
+            teller: connection.teller(),
+            origin: origin_stats,
+            started: std::time::SystemTime::now(),
+            stop: stop.clone(),
+        });
+        let watcher = {
+            let changed = daemon.clone();
+            let catalogs = daemon.catalogs.lock().unwrap_or_else(PoisonError::into_inner);
+            catalogs.watch(move || drop(changed.look_again()))
+        };
+        let mut ending = stopped.clone();
+        let answering = tokio::spawn(server.serve(daemon.clone(), async move {
+            // Ends as well when the sender is gone.
+            let _ = ending.wait_for(|stop| *stop).await;
+        }));
+        let session = tokio::task::spawn_blocking(move || connection.join());
+        let notifier = Notifier::from_env();
+        announce(&mounted, &notifier).await?;
+        let behind = tokio::spawn({
+            let cache = cache.clone();
+            async move { cache.verify_behind().await }
+        });
+        let ended = daemon.until_told(&mut signals, stopped, session, &notifier).await;
+        notifier.send(&Notice::Stopping);
+        behind.abort();
+        drop(tokio::task::spawn_blocking(move || drop(watcher)));
+        let detached = detach(mounted, fs.handles()).await;
+        // Nobody listens any more where the server has failed already.
+        let _ = stop.send(true);
+        let _ = tokio::time::timeout(LAST_WORDS, answering).await;
+        ended.and(detached)
+    }
+}
+
+/// Says that the mount answers, once it does.
+async fn announce(mounted: &Arc<Mountpoint>, notifier: &Notifier) -> Result<(), DaemonError> {
+    let path = mounted.path().to_owned();
+    let answers = tokio::task::spawn_blocking(move || std::fs::metadata(path));
+    match answers.await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            return Err(DaemonError::failed(format!("the mount does not answer: {error}")));
+        }
+        Err(error) => return Err(DaemonError::failed(error)),
+    }
+    // A closed standard output is no reason to stop serving.
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(stdout, "ready").and_then(|()| stdout.flush());
+    notifier.send(&Notice::Ready);
+    tracing::info!(mountpoint = %mounted.path().display(), "ready");
+    Ok(())
+}
+
+async fn detach(mounted: Arc<Mountpoint>, handles: usize) -> Result<(), DaemonError> {
+    let shown = mounted.path().display().to_string();
+    let detached = tokio::task::spawn_blocking(move || mounted.detach(handles)).await;
+    let detached = detached.map_err(DaemonError::failed)??;
+    if detached.lazily {
+        tracing::warn!(
+            mountpoint = shown,
+            open_handles = detached.holders,
+            "detached although it is held: complete files stay readable to those who have them open, everything else ends now"
+        );
+    } else {
+        tracing::info!(mountpoint = shown, "unmounted");
+    }
+    Ok(())
+}
+
+fn raise_read_ahead(mounted: &Mountpoint) {
+    if let Err(error) = mounted.raise_read_ahead(READ_AHEAD_KIB) {
+        tracing::debug!(%error, "the kernel's read-ahead stays as it is");
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+type Session = tokio::task::JoinHandle<std::io::Result<()>>;
+
+impl Daemon {
+    /// Serves until told to stop, or until the mount is gone.
+    async fn until_told(
+        self: &Arc<Self>,
+        signals: &mut Signals,
+        mut stopped: watch::Receiver<bool>,
+        mut session: Session,
+        notifier: &Notifier,
+    ) -> Result<(), DaemonError> {
+        loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => break tracing::info!("SIGTERM: stopping"),
+                _ = signals.interrupt.recv() => break tracing::info!("SIGINT: stopping"),
+                _ = stopped.wait_for(|stop| *stop) => break tracing::info!("told to stop"),
+                _ = signals.hangup.recv() => {
+                    notifier.send(&Notice::Reloading(sys::monotonic()));
+                    let daemon = self.clone();
+                    let read = tokio::task::spawn_blocking(move || drop(daemon.look_again()));
+                    if let Err(error) = read.await {
+                        tracing::error!(%error, "the catalogs were not read");
+                    }
+                    notifier.send(&Notice::Ready);
+                }
+                ended = &mut session => {
+                    return match ended {
+                        Ok(Ok(())) => {
+                            tracing::info!("unmounted by somebody else: stopping");
+                            Ok(())
+                        }
+                        Ok(Err(error)) => {
+                            Err(DaemonError::failed(format!("the kernel's FUSE: {error}")))
+                        }
+                        Err(error) => Err(DaemonError::failed(error)),
+                    };
+                }
+            }
+        }
+        Ok(())
+    }
+}
