@@ -1,0 +1,214 @@
+//! A container with its own user, mount and pid namespaces looks at the mount.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::support::guards::TempDir;
+use crate::support::origin::At;
+use crate::support::{Body, Item, MIB, Mounted, Origin, Proc, needs, process, wait_until};
+
+/// A bundle for runc with the host's programs read-only and the mount at /downloads.
+struct Container {
+    id: String,
+    dir: TempDir,
+}
+
+impl Container {
+    fn new(mounted: &Mounted, args: &[&str]) -> Container {
+        let dir = TempDir::new();
+        let root = dir.path().join("root");
+        for sub in ["proc", "usr", "etc", "tmp", "downloads", "dev"] {
+            std::fs::create_dir_all(root.join(sub)).expect("make the container's root");
+        }
+        for link in ["bin", "lib", "lib64", "sbin"] {
+            if Path::new("/").join(link).is_symlink() {
+                std::os::unix::fs::symlink(format!("usr/{link}"), root.join(link))
+                    .expect("link into usr");
+            }
+        }
+        // runc gives a tmpfs the mode of the directory below it.
+        std::fs::set_permissions(root.join("tmp"), std::fs::Permissions::from_mode(0o1777))
+            .expect("open the container's /tmp to all");
+        let bind = |from: &Path, to: &str| {
+            serde_json::json!({ "destination": to, "source": from, "type": "bind",
+                "options": ["rbind", "ro", "nosuid", "nodev"] })
+        };
+        let config = serde_json::json!({
+            "ociVersion": "1.0.2",
+            "process": {
+                "terminal": false,
+                "user": { "uid": 2000, "gid": 2000 },
+                "args": args,
+                "env": ["PATH=/usr/bin:/bin"],
+                "cwd": "/",
+                "noNewPrivileges": true,
+                "capabilities": {},
+            },
+            "root": { "path": root, "readonly": true },
+            "mounts": [
+                { "destination": "/proc", "type": "proc", "source": "proc" },
+                { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"] },
+                { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"] },
+                bind(Path::new("/usr"), "/usr"),
+                bind(&mounted.mnt(), "/downloads"),
+            ],
+            "linux": {
+                "namespaces": [
+                    { "type": "user" }, { "type": "mount" }, { "type": "pid" }, { "type": "ipc" },
+                ],
+                "uidMappings": [{ "containerID": 0, "hostID": 100_000, "size": 65536 }],
+                "gidMappings": [{ "containerID": 0, "hostID": 100_000, "size": 65536 }],
+            },
+        });
+        std::fs::write(dir.path().join("config.json"), config.to_string())
+            .expect("write the bundle");
+        let id = format!(
+            "cached-downloads-test-{}",
+            dir.path()
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or("bundle")
+                .trim_start_matches("cached-downloads-test")
+        );
+        Container { id, dir }
+    }
+
+    fn runc(&self, args: &[&str]) -> Command {
+        let mut command = process::command("runc");
+        command.arg("--root").arg(self.dir.path().join("state")).args(args).stdin(Stdio::null());
+        command
+    }
+
+    fn command(&self) -> Command {
+        let mut command = self.runc(&["run", "--bundle"]);
+        command.arg(self.dir.path()).arg(&self.id);
+        command
+    }
+
+    /// Runs it to its end.
+    fn run(&self) -> Output {
+        self.command().output().expect("run runc")
+    }
+
+    /// Returns the process ids of everything inside, as the host sees them.
+    fn pids(&self) -> Vec<u32> {
+        let output = self.runc(&["state", &self.id]).output().expect("run runc");
+        let state: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let Some(init) = state["pid"].as_u64().filter(|pid| *pid > 0) else {
+            return Vec::new();
+        };
+        let mut pids = vec![init as u32];
+        let children = |pid: u32| -> Vec<u32> {
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+                .unwrap_or_default()
+                .split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect()
+        };
+        let mut at = 0;
+        while at < pids.len() {
+            pids.extend(children(pids[at]));
+            at += 1;
+        }
+        pids
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = self.runc(&["delete", "--force", &self.id]).stderr(Stdio::null()).status();
+    }
+}
+
+#[test]
+fn an_unprivileged_container_reads_runs_maps_and_links_but_changes_nothing() {
+    needs!("fuse", "root", "runc", "python3");
+    const SCRIPT: &str = r#"
+set -e
+cd /downloads
+stat -c %n a > /dev/null
+ls -l > /dev/null
+test "$(sha256sum < a)" = "$SUM  -"
+test "$(readlink other)" = a
+test "$(sha256sum < other)" = "$SUM  -"
+ln -s /downloads/a /tmp/link
+test "$(sha256sum < /tmp/link)" = "$SUM  -"
+sh ./script > /tmp/said
+test "$(cat /tmp/said)" = "ran inside"
+/usr/bin/python3 - <<'END'
+import mmap, hashlib, os
+f = open('/downloads/a', 'rb')
+for flag in (mmap.MAP_SHARED, mmap.MAP_PRIVATE):
+    m = mmap.mmap(f.fileno(), 0, flags=flag, prot=mmap.PROT_READ)
+    assert hashlib.sha256(m).hexdigest() == os.environ['SUM']
+END
+for try in 'echo x > a' 'echo x > new' 'rm a' 'mkdir d' 'mv a b' 'chmod 777 a' 'touch a' 'ln a c'; do
+    if said=$(LC_ALL=C sh -c "$try" 2>&1); then echo "could: $try"; exit 1; fi
+    case $said in *"Read-only file system"*) ;; *) echo "$try: $said"; exit 1 ;; esac
+done
+echo fine
+"#;
+    let origin = Origin::start();
+    let body = Body::made(1, 3 * MIB);
+    let sum = body.sha256();
+    origin.put("/a", Item::made(1, body.len()));
+    let mut script = Item::made(2, 0);
+    script.body = Body::given("#!/bin/sh\necho ran inside\n");
+    origin.put("/script", script);
+    let mounted = Mounted::with()
+        .catalog(
+            "test.toml",
+            &format!(
+                "[downloads.a]\nurl = \"{}\"\naliases = [\"other\"]\n[downloads.script]\nurl = \"{}\"\n",
+                origin.url("/a"),
+                origin.url("/script")
+            ),
+        )
+        .start();
+    for round in ["cold", "warm"] {
+        let script = format!("SUM={sum}; export SUM\n{SCRIPT}");
+        let container = Container::new(&mounted, &["/bin/sh", "-c", &script]);
+        let output = container.run();
+        let (said, errors) = (
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        );
+        assert!(
+            output.status.success() && said.ends_with("fine\n"),
+            "{round}: {}: {said}{errors}",
+            output.status
+        );
+        mounted.wait_complete("a");
+    }
+}
+
+#[test]
+fn killing_a_container_that_waits_leaves_nothing_stuck() {
+    needs!("fuse", "root", "runc");
+    let origin = Origin::start();
+    origin.put("/a", Item::made(1, 4 * MIB));
+    origin.put("/b", Item::made(2, 4 * MIB));
+    origin.hold("/a", At::Byte(MIB));
+    origin.hold("/b", At::Head);
+    let mounted = Mounted::names(&[("a", &origin.url("/a")), ("b", &origin.url("/b"))]);
+    let script = "cat /downloads/a > /dev/null & cat /downloads/b > /dev/null & wait";
+    let container = Container::new(&mounted, &["/bin/sh", "-c", script]);
+    let mut runner = Proc::start(container.command().stdout(Stdio::null()).stderr(Stdio::null()));
+    origin.wait_held("/a", 1);
+    origin.wait_held("/b", 1);
+    let mut pids = Vec::new();
+    wait_until("three processes inside", Duration::from_secs(5), || {
+        pids = container.pids();
+        pids.len() >= 3
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    let status = container.runc(&["kill", &container.id, "KILL"]).status().expect("run runc");
+    assert!(status.success());
+    let gone = |pids: &[u32]| {
+        pids.iter().all(|pid| !matches!(process::state(*pid), Some('D' | 'S' | 'R')))
+    };
+    wait_until("all of it is gone", Duration::from_millis(1000), || gone(&pids));
+    assert!(runner.wait(Duration::from_secs(2)).is_some());
+}

@@ -1,0 +1,23 @@
+//! The tests on a real mount. Each module holds one promise of the program against a real kernel,
+//! a scripted origin or a real nginx, and real programs. `docs/semantics.md` cites them by name.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod churn;
+mod container;
+mod crash;
+mod down;
+mod held;
+mod lab;
+mod names;
+mod ordinary_user;
+mod owners;
+mod programs;
+mod quota;
+mod replaced;
+mod secrets;
+mod signals;
+mod smoke;
+mod stopping;
