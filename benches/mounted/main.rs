@@ -1,0 +1,49 @@
+//! Measures the program on a real mount, each figure beside what it is compared with, taken in the
+//! same run, alternately. Prints a Markdown table, one row per target. Run by `scripts/bench`.
+//!
+//! Arguments: words; only the groups whose name contains one of them run (warm, asked, cold,
+//! crowd, names).
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+mod asked;
+mod cold;
+mod crowd;
+mod names;
+mod proxy;
+mod report;
+mod warm;
+
+use report::Report;
+
+/// Measures some rows.
+type Group = fn(&mut Report);
+
+fn main() {
+    if support::missing(&["fuse", "nginx", "curl"]) {
+        return;
+    }
+    let words: Vec<String> =
+        std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let wanted = |group: &str| words.is_empty() || words.iter().any(|word| group.contains(word));
+    let mut report = Report::default();
+    let groups: [(&str, Group); 5] = [
+        ("warm", warm::run),
+        ("asked", asked::run),
+        ("cold", cold::run),
+        ("crowd", crowd::run),
+        ("names", names::run),
+    ];
+    for (group, run) in groups {
+        if wanted(group) {
+            eprintln!("measuring: {group}");
+            run(&mut report);
+        }
+    }
+    report.memory();
+    report.print();
+    if report.missed() > 0 {
+        std::process::exit(1);
+    }
+}
