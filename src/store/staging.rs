@@ -88,7 +88,8 @@ impl Staging {
     ///
     /// # Errors
     /// What write(2) said, `ENOSPC` among it; `InvalidData` for more bytes than were announced, and
-    /// `InvalidInput` after [`end`](Staging::end). None of the bytes counts then.
+    /// `InvalidInput` after [`end`](Staging::end). None of the bytes counts
+    /// then, unless it was the allocation that failed.
     pub fn append(&mut self, chunks: &[bytes::Bytes]) -> io::Result<()> {
         let from = self.written;
         let to = chunks
