@@ -10,6 +10,7 @@ mod support;
 mod asked;
 mod cold;
 mod crowd;
+mod floor;
 mod names;
 mod proxy;
 mod report;
@@ -21,6 +22,10 @@ use report::Report;
 type Group = fn(&mut Report);
 
 fn main() {
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() == Some(floor::SERVE) {
+        return floor::serve(args);
+    }
     if support::missing(&["fuse", "nginx", "curl"]) {
         return;
     }

@@ -7,11 +7,15 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::floor::Floor;
 use crate::report::Report;
 use crate::support::{Body, MIB, Mounted, Nginx, median, os};
 
 const LEN: u64 = 1024 * MIB;
 const ROUNDS: usize = 7;
+
+/// What the floor is called in the table.
+const FLOOR: &str = "a FUSE server that only answers";
 
 /// Measures reads, opens and stats of complete files.
 pub(crate) fn run(report: &mut Report) {
@@ -32,26 +36,16 @@ pub(crate) fn run(report: &mut Report) {
         read_through(&ours);
         mounted.wait_complete("big");
         let below = blob(&mounted);
+        let floor = Floor::mount(&below, passthrough);
+        let files = Files { ours: &ours, below: &below, floor: &floor.path() };
         if passthrough {
-            sequential(report, "warm read of 1 GiB, passthrough", &ours, &below, Cache::Warm, 0.95);
-            calls(report, &ours, &below);
+            sequential(report, "warm read of 1 GiB, passthrough", &files, Cache::Warm, 0.95);
+            calls(report, &files);
         } else {
-            sequential(
-                report,
-                "warm read of 1 GiB again, --no-passthrough",
-                &ours,
-                &below,
-                Cache::Warm,
-                0.9,
-            );
-            sequential(
-                report,
-                "warm read of 1 GiB, --no-passthrough, empty kernel cache",
-                &ours,
-                &below,
-                Cache::Empty,
-                0.25,
-            );
+            let what = "warm read of 1 GiB again, --no-passthrough";
+            sequential(report, what, &files, Cache::Warm, 0.9);
+            let what = "warm read of 1 GiB, --no-passthrough, empty kernel cache";
+            sequential(report, what, &files, Cache::Empty, 0.25);
         }
         report.note(&mounted);
     }
@@ -64,48 +58,60 @@ enum Cache {
     Empty,
 }
 
-fn sequential(
-    report: &mut Report,
-    what: &str,
-    ours: &Path,
-    below: &Path,
-    cache: Cache,
-    limit: f64,
-) {
-    read_through(below);
-    let (mut us, mut native) = (Vec::new(), Vec::new());
+/// The same bytes at three places.
+struct Files<'a> {
+    ours: &'a Path,
+    /// The blob on disk.
+    below: &'a Path,
+    /// On a mount that does nothing but answer.
+    floor: &'a Path,
+}
+
+/// How much of the floor's speed is ours, where the kernel does the same for both.
+const OF_THE_FLOOR: f64 = 0.9;
+
+fn sequential(report: &mut Report, what: &str, files: &Files<'_>, cache: Cache, limit: f64) {
+    read_through(files.below);
+    let (mut us, mut floor, mut native) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         if cache == Cache::Empty {
-            let file = File::open(ours).expect("open");
-            os::drop_pages(&file).expect("drop our pages");
+            for path in [files.ours, files.floor] {
+                os::drop_pages(&File::open(path).expect("open")).expect("drop the mount's pages");
+            }
         }
-        let (a, b) = (read_through(ours), read_through(below));
+        let (a, b) = (read_through(files.ours), read_through(files.floor));
+        let c = read_through(files.below);
         // The first round warms up.
         if round > 0 {
             us.push(a);
-            native.push(b);
+            floor.push(b);
+            native.push(c);
         }
     }
-    report.at_least(what, "MB/s", median(us), (median(native), "the file underneath"), limit);
+    let (us, floor) = (median(us), median(floor));
+    report.at_least(what, "MB/s", us, (median(native), "the file underneath"), limit);
+    report.at_least("the same beside", "MB/s", us, (floor, FLOOR), OF_THE_FLOOR);
 }
 
-fn calls(report: &mut Report, ours: &Path, below: &Path) {
+fn calls(report: &mut Report, files: &Files<'_>) {
     const COUNT: usize = 5000;
-    let (mut open, mut open_native, mut stat, mut stat_native) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut open = [const { Vec::new() }; 3];
+    let mut stat = [const { Vec::new() }; 3];
     for _ in 0..ROUNDS {
-        open.push(per_call(COUNT, || open_read_close(ours)));
-        open_native.push(per_call(COUNT, || open_read_close(below)));
-        stat.push(per_call(COUNT, || {
-            let _ = black_box(std::fs::metadata(ours).expect("stat"));
-        }));
-        stat_native.push(per_call(COUNT, || {
-            let _ = black_box(std::fs::metadata(below).expect("stat"));
-        }));
+        for (at, path) in [files.ours, files.floor, files.below].into_iter().enumerate() {
+            open[at].push(per_call(COUNT, || open_read_close(path)));
+            stat[at].push(per_call(COUNT, || {
+                let _ = black_box(std::fs::metadata(path).expect("stat"));
+            }));
+        }
     }
-    let native = format!("{:.2} us, the file underneath", median(open_native));
-    report.below("open + read 4 KiB + close within the window", "us", median(open), &native, 25.0);
-    report.at_most("stat", "us", median(stat), (median(stat_native), "the file underneath"), 1.5);
+    let [open, open_floor, open_native] = open.map(median);
+    let [stat, stat_floor, stat_native] = stat.map(median);
+    let native = format!("{open_native:.2} us, the file underneath");
+    report.below("open + read 4 KiB + close within the window", "us", open, &native, 25.0);
+    report.at_most("the same beside", "us", open, (open_floor, FLOOR), 1.5);
+    report.at_most("stat", "us", stat, (stat_native, "the file underneath"), 1.5);
+    report.at_most("the same beside", "us", stat, (stat_floor, FLOOR), 1.25);
 }
 
 /// Opens a file, reads a page and closes it.
