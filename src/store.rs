@@ -3,25 +3,31 @@
 //! ```text
 //! <store>/v1/blobs/<id>        the bytes of a committed blob
 //! <store>/v1/blobs/<id>.meta   its sidecar: what it is, and checksums of every MiB
-//! <store>/v1/parts/            what is being written
+//! <store>/v1/parts/<id>        the bytes of a download that is not finished
+//! <store>/v1/parts/<id>.meta   which of them are present, where a later daemon may go on with it
 //! <store>/v1/state             ids used up, and whether the data can be trusted
 //! <store>/v1/lock              one daemon per store; holds its pid
 //! ```
 //!
 //! A blob is committed by the rename of its sidecar, after its data and the sidecar itself were
 //! fsynced. What lies in the store without an intact sidecar that fits its data is removed at the
-//! next start. There is no database: a directory of some hundred large files needs none.
+//! next start. An unfinished part survives the death of the daemon with what was noted of it, and the
+//! end of the boot only where it was suspended, which fsyncs it; its bytes cannot be told from holes
+//! otherwise. There is no database: a directory of some hundred large files needs none.
 
 mod blob;
 mod checksum;
 mod durable;
+mod follower;
 mod layout;
 mod lock;
 mod open;
+mod part;
 mod ranges;
 mod recover;
 mod sealed;
 mod sidecar;
+mod site;
 mod staging;
 mod state;
 mod turns;
@@ -38,12 +44,14 @@ use std::{fs, io};
 
 pub use blob::{Blob, Broken, WaitError};
 pub use sidecar::{Record, Trust};
-pub use staging::Staging;
+pub use staging::{Allocation, Staging};
 
 use self::layout::Layout;
 use self::lock::Lock;
+use self::part::Part;
 use self::recover::Survey;
 use self::sidecar::Sidecar;
+use self::site::Site;
 use self::state::State;
 use self::turns::Turns;
 use crate::sys;
@@ -62,14 +70,11 @@ pub struct StoreError(pub String);
 
 /// A directory of blobs, held by one daemon.
 pub struct Store {
-    layout: Arc<Layout>,
-    boot: Option<String>,
-    epoch: u64,
+    site: Arc<Site>,
     /// The next id to give out.
     next: AtomicU64,
     /// No id from here on reaches the disk before the state file says that it may be used.
     reserved: AtomicU64,
-    turns: Turns,
     _lock: Lock,
 }
 
@@ -77,9 +82,11 @@ pub struct Store {
 pub struct Recovered {
     /// Every committed blob, in the order of the ids.
     pub blobs: Vec<Found>,
+    /// Every part that [`Store::resume`] can go on with, in the order of the ids.
+    pub unfinished: Vec<Unfinished>,
     /// How many files in the place of blobs did not match and were removed.
     pub dropped: usize,
-    /// How many files of unfinished downloads were removed.
+    /// How many files of downloads that cannot go on were removed.
     pub parts: usize,
 }
 
@@ -95,11 +102,22 @@ pub struct Found {
     pub trust: Trust,
 }
 
+/// A part that recovery found.
+pub struct Unfinished {
+    /// Its number; who goes on with it gives it another.
+    pub id: BlobId,
+    /// What its sidecar says; the length is the announced one.
+    pub record: Record,
+    /// How many bytes of it are present.
+    pub present: u64,
+    /// The bytes of disk it takes (data and sidecar, allocated blocks).
+    pub usage: u64,
+}
+
 impl Store {
     /// Opens or makes a store and takes its lock. Blocks on the disk.
     ///
-    /// Lists the sidecars, drops what does not match and every part left by a predecessor. Reads no
-    /// data. Makes the directory itself, but not its parent.
+    /// Lists the sidecars, drops what does not match and every part that cannot go on. Reads no data. Makes the directory itself, but not its parent.
     ///
     /// # Errors
     /// Not writable, not a directory, of another format, or held by another daemon (named by pid).
@@ -108,25 +126,24 @@ impl Store {
         let dir = std::path::absolute(dir).map_err(|e| open::unusable(dir, &e))?;
         let layout = Arc::new(Layout::new(&dir));
         let (lock, new) = open::prepare(&dir, &layout)?;
-        let survey = recover::survey(&layout).map_err(|e| open::unusable(layout.root(), &e))?;
+        let mut survey = recover::survey(&layout).map_err(|e| open::unusable(layout.root(), &e))?;
         let boot = state::boot_id();
         let state = last_state(&layout, &survey, new).take_over(boot.clone());
+        let site = Site { layout, turns: Turns::default(), boot, epoch: state.epoch };
+        survey.keep_trusted(&site);
         let store = Store {
-            boot,
-            epoch: state.epoch,
+            site: Arc::new(site),
             next: AtomicU64::new(state.next_id),
             reserved: AtomicU64::new(state.next_id),
-            turns: Turns::default(),
             _lock: lock,
-            layout,
         };
         match store.reserve() {
             // What is here can be served from a full disk, and eviction may make room.
             Err(e) if e.kind() == io::ErrorKind::StorageFull => tracing::warn!(
-                path = %store.layout.root().display(),
+                path = %store.site.layout.root().display(),
                 "the disk is full; nothing can be downloaded until there is room"
             ),
-            reserved => reserved.map_err(|e| open::unusable(&store.layout.state(), &e))?,
+            reserved => reserved.map_err(|e| open::unusable(&store.site.layout.state(), &e))?,
         }
         let recovered = store.recovered(survey);
         Ok((store, recovered))
@@ -142,30 +159,43 @@ impl Store {
     ///
     /// # Errors
     /// What the disk said; `ENOSPC` is passed on.
-    pub fn stage(&self, id: BlobId, length: Option<u64>) -> io::Result<Staging> {
-        let reserved = self.reserved.load(Ordering::Acquire);
-        if id.0.saturating_add(RESERVE / 2) >= reserved
-            && let Err(e) = self.reserve()
-            && id.0 >= reserved
-        {
-            return Err(e);
-        }
-        Staging::new(&self.layout, self.epoch, id, length)
+    pub fn stage(&self, id: BlobId, length: Option<u64>, room: Allocation) -> io::Result<Staging> {
+        self.use_id(id)?;
+        Staging::new(&self.site, id, length, room)
     }
 
-    /// Unlinks a committed blob and its sidecar, or what is left of a part. Blocks on the disk.
+    /// Takes over an unfinished part under the new number `id`, and returns it with what is known of
+    /// it. Whoever has the old file open reads on: it is the same. Blocks on the disk.
+    ///
+    /// No [`Staging`] of the old part is alive any more.
+    ///
+    /// # Errors
+    /// `ENOENT` where there is no such part, `InvalidData` where it is damaged or belongs to a boot
+    /// that may have lost bytes of it, else what the disk said. Nothing is then left of it.
+    pub fn resume(
+        &self,
+        id: BlobId,
+        from: BlobId,
+        room: Allocation,
+    ) -> io::Result<(Staging, Record)> {
+        self.use_id(id)?;
+        Staging::resume(&self.site, id, from, room)
+    }
+
+    /// Unlinks a committed blob or an unfinished part, with its sidecar. Blocks on the disk.
     ///
     /// Those who hold the file open read on. A [`Staging`] that is alive is dropped instead.
     ///
     /// # Errors
     /// What the disk said; a file that is gone already is none.
     pub fn remove(&self, id: BlobId) -> io::Result<()> {
-        let _turn = self.turns.take(id);
+        let _turn = self.site.turns.take(id);
         // The sidecar first: data without one are rubbish, a sidecar without data is a lie.
-        durable::remove(&self.layout.meta(id))?;
-        durable::remove(&self.layout.data(id))?;
-        durable::remove(&self.layout.part_meta(id))?;
-        durable::remove(&self.layout.part(id))
+        durable::remove(&self.site.layout.meta(id))?;
+        durable::remove(&self.site.layout.data(id))?;
+        durable::remove(&self.site.layout.new_meta(id))?;
+        durable::remove(&self.site.layout.part_meta(id))?;
+        durable::remove(&self.site.layout.part(id))
     }
 
     /// Rewrites the sidecar of a committed blob (new validators after a 304, a digest that was
@@ -198,7 +228,7 @@ impl Store {
     /// damaged or of the wrong length give `false`, with the reason in the log.
     pub fn verify(&self, blob: &Blob, record: &Record) -> io::Result<bool> {
         let id = blob.id();
-        let sidecar = match verify::verify(&self.layout, id, record.digest.as_ref())? {
+        let sidecar = match verify::verify(&self.site.layout, id, record.digest.as_ref())? {
             Ok(sidecar) if sidecar.record.length == record.length => sidecar,
             Ok(_) => return Ok(false),
             Err(why) => {
@@ -206,7 +236,7 @@ impl Store {
                 return Ok(false);
             }
         };
-        if sidecar.trust(self.epoch) == Trust::Unverified
+        if sidecar.trust(self.site.epoch) == Trust::Unverified
             && let Err(e) = self.note_verified(id)
         {
             tracing::warn!(blob = %id, "cannot note that a blob was verified, it will be verified again: {e}");
@@ -214,14 +244,23 @@ impl Store {
         Ok(true)
     }
 
-    /// Returns the allocated bytes of a committed blob and its sidecar. Blocks on the disk.
+    /// Returns the allocated bytes of a committed blob or an unfinished part, sidecar included. Blocks
+    /// on the disk.
     ///
     /// # Errors
-    /// What the disk said.
+    /// What the disk said, `ENOENT` where there is neither.
     pub fn usage(&self, id: BlobId) -> io::Result<u64> {
-        let data = fs::symlink_metadata(self.layout.data(id))?;
-        let meta = fs::symlink_metadata(self.layout.meta(id))?;
-        Ok(durable::allocated(&data) + durable::allocated(&meta))
+        let layout = &self.site.layout;
+        let of = |data: &Path, meta: &Path| -> io::Result<u64> {
+            let (data, meta) = (fs::symlink_metadata(data)?, fs::symlink_metadata(meta)?);
+            Ok(durable::allocated(&data) + durable::allocated(&meta))
+        };
+        match of(&layout.data(id), &layout.meta(id)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                of(&layout.part(id), &layout.part_meta(id))
+            }
+            found => found,
+        }
     }
 
     /// Returns the allocated bytes of every file under `blobs/` and `parts/`, whether it is
@@ -231,7 +270,7 @@ impl Store {
     /// What the disk said.
     pub fn resident(&self) -> io::Result<u64> {
         let mut sum = 0;
-        for dir in [self.layout.blobs(), self.layout.parts()] {
+        for dir in [self.site.layout.blobs(), self.site.layout.parts()] {
             for entry in fs::read_dir(dir)? {
                 match entry?.metadata() {
                     Ok(meta) => sum += durable::allocated(&meta),
@@ -249,13 +288,13 @@ impl Store {
     /// # Errors
     /// What statvfs said.
     pub fn disk(&self) -> io::Result<(u64, u64)> {
-        let space = sys::statvfs(self.layout.root())?;
+        let space = sys::statvfs(self.site.layout.root())?;
         Ok((space.free, space.total))
     }
 
     /// Returns where other rooms may keep small files of theirs. Does not touch the disk.
     pub fn state_dir(&self) -> &Path {
-        self.layout.root()
+        self.site.layout.root()
     }
 
     /// Makes an empty file beside the blobs that has no name any more. Blocks on the disk.
@@ -263,7 +302,7 @@ impl Store {
     /// # Errors
     /// What the disk said.
     pub fn scratch(&self) -> io::Result<fs::File> {
-        let path = self.layout.parts().join("scratch");
+        let path = self.site.layout.parts().join("scratch");
         let open =
             fs::File::options().read(true).write(true).create(true).truncate(true).open(&path);
         let file = open?;
@@ -276,7 +315,7 @@ impl Store {
     /// # Errors
     /// What the disk said.
     pub fn close(&self) -> io::Result<()> {
-        let _turn = self.turns.take(STATE);
+        let _turn = self.site.turns.take(STATE);
         // Not the next id exactly: an id may be given out even now.
         let next = self.next.load(Ordering::Relaxed);
         self.write_state(true, next.max(self.reserved.load(Ordering::Acquire)))?;
@@ -285,9 +324,19 @@ impl Store {
         Ok(())
     }
 
+    /// Lets an id reach the disk, once the state file says that it may be used.
+    fn use_id(&self, id: BlobId) -> io::Result<()> {
+        let reserved = self.reserved.load(Ordering::Acquire);
+        if id.0.saturating_add(RESERVE / 2) < reserved {
+            return Ok(());
+        }
+        // There is no hurry as long as the id itself lies below.
+        self.reserve().or_else(|e| if id.0 < reserved { Ok(()) } else { Err(e) })
+    }
+
     /// Reserves more ids on disk, unless somebody else has just done it.
     fn reserve(&self) -> io::Result<()> {
-        let _turn = self.turns.take(STATE);
+        let _turn = self.site.turns.take(STATE);
         let next = self.next.load(Ordering::Relaxed);
         if next.saturating_add(RESERVE / 2) < self.reserved.load(Ordering::Acquire) {
             return Ok(());
@@ -299,8 +348,8 @@ impl Store {
     }
 
     fn write_state(&self, clean: bool, next_id: u64) -> io::Result<()> {
-        let state = State { boot: self.boot.clone(), clean, epoch: self.epoch, next_id };
-        state.write(&self.layout)
+        let state = State { boot: self.site.boot.clone(), clean, epoch: self.site.epoch, next_id };
+        state.write(&self.site.layout)
     }
 
     /// Writes down that the data of a blob were good in this epoch.
@@ -308,7 +357,7 @@ impl Store {
         // An epoch that is not on disk yet could be counted up to again after a power cut.
         self.reserve()?;
         self.rewrite(id, |sidecar| {
-            sidecar.epoch = self.epoch;
+            sidecar.epoch = self.site.epoch;
             Ok(())
         })
     }
@@ -318,8 +367,8 @@ impl Store {
         id: BlobId,
         change: impl FnOnce(&mut Sidecar) -> io::Result<()>,
     ) -> io::Result<()> {
-        let _turn = self.turns.take(id);
-        let (path, temporary) = (self.layout.meta(id), self.layout.part_meta(id));
+        let _turn = self.site.turns.take(id);
+        let (path, temporary) = (self.site.layout.meta(id), self.site.layout.new_meta(id));
         let mut sidecar = Sidecar::read(id, &path)?;
         change(&mut sidecar)?;
         durable::replace(&path, &temporary, &sidecar.encode()?)
@@ -327,13 +376,20 @@ impl Store {
 
     fn recovered(&self, survey: Survey) -> Recovered {
         let found = |(id, (sidecar, usage)): (BlobId, (Sidecar, u64))| Found {
-            trust: sidecar.trust(self.epoch),
-            blob: Arc::new(Blob::whole(id, self.layout.clone(), sidecar.record.length)),
+            trust: sidecar.trust(self.site.epoch),
+            blob: Arc::new(Blob::whole(id, self.site.layout.clone(), sidecar.record.length)),
             record: sidecar.record,
+            usage,
+        };
+        let unfinished = |(id, (part, usage)): (BlobId, (Part, u64))| Unfinished {
+            id,
+            present: part.ranges().total(),
+            record: part.record,
             usage,
         };
         Recovered {
             blobs: survey.blobs.into_iter().map(found).collect(),
+            unfinished: survey.unfinished.into_iter().map(unfinished).collect(),
             dropped: survey.dropped,
             parts: survey.parts,
         }

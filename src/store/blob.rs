@@ -1,15 +1,19 @@
 //! The bytes of a version on disk, whole or still with gaps.
 
+mod wait;
+
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::iter;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+pub use self::wait::WaitError;
 
 use super::layout::Layout;
 use super::ranges::RangeSet;
@@ -22,12 +26,6 @@ const UNCOMMITTED: u64 = u64::MAX;
 /// How much is read at once when all of a blob is.
 const READ_STEP: usize = 1 << 20;
 
-/// A wait for the length is a wait for a byte that lies past every end.
-const PAST_EVERY_END: u64 = u64::MAX;
-
-/// The longest stall that is told from "for ever"; instants have a limit.
-const LONGEST_STALL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
 /// A sparse file plus a map of the ranges present. Whole or partial is one type.
 ///
 /// Bytes that are present stay so: ranges only grow, and a commit or a failure takes none away.
@@ -38,6 +36,8 @@ pub struct Blob {
     committed: AtomicU64,
     broken: OnceLock<Broken>,
     filling: Mutex<Filling>,
+    /// Told of each new wait for bytes.
+    demand: Notify,
     file: Mutex<Weak<File>>,
     /// The file of a part that is never committed, which has no other place to be opened at.
     private: OnceLock<Arc<File>>,
@@ -62,34 +62,26 @@ pub struct Broken {
     pub errno: i32,
     /// The bytes that came are not what they should be, so those present must not be served either.
     pub tainted: bool,
-}
-
-/// Why a wait for bytes ended without them.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum WaitError {
-    /// No byte came for as long as the caller would wait.
-    #[error("no byte came for {0:?}")]
-    Stalled(Duration),
-    /// The download failed.
-    #[error(transparent)]
-    Broken(#[from] Broken),
+    /// The origin has another version by now; asking it again brings that one.
+    pub superseded: bool,
 }
 
 impl Blob {
-    /// Makes the blob of a download. `file` is where its bytes go; whoever writes them keeps it
+    /// Makes the blob of a download, of which some bytes may be there. `file` is where its bytes go; whoever writes them keeps it
     /// until the file lies at its final place, where it is opened from then on.
     pub(super) fn filling(
         id: BlobId,
         layout: Arc<Layout>,
         length: Option<u64>,
+        present: RangeSet,
         file: &Arc<File>,
     ) -> Blob {
-        Blob::new(id, layout, UNCOMMITTED, length, Arc::downgrade(file))
+        Blob::new(id, layout, UNCOMMITTED, length, present, Arc::downgrade(file))
     }
 
     /// Makes a blob that was committed earlier.
     pub(super) fn whole(id: BlobId, layout: Arc<Layout>, length: u64) -> Blob {
-        Blob::new(id, layout, length, Some(length), Weak::new())
+        Blob::new(id, layout, length, Some(length), RangeSet::default(), Weak::new())
     }
 
     fn new(
@@ -97,6 +89,7 @@ impl Blob {
         layout: Arc<Layout>,
         committed: u64,
         length: Option<u64>,
+        present: RangeSet,
         file: Weak<File>,
     ) -> Blob {
         Blob {
@@ -106,10 +99,11 @@ impl Blob {
             broken: OnceLock::new(),
             filling: Mutex::new(Filling {
                 length,
-                present: RangeSet::default(),
+                present,
                 progress: Instant::now(),
                 waiters: Waiters::default(),
             }),
+            demand: Notify::new(),
             file: Mutex::new(file),
             private: OnceLock::new(),
         }
@@ -194,37 +188,33 @@ impl Blob {
         self.lock().ready(&range).ok()
     }
 
-    /// Waits until all of `range`, clipped to the length, is present, and returns the clipped range.
-    ///
-    /// Dropping the future ends the wait and leaves nothing behind. A write wakes only those whose
-    /// range it completes.
-    ///
-    /// # Errors
-    /// No byte came for `stall`, counted from the start of this wait (bytes anywhere in the blob
-    /// count as progress), or the download failed (then only if the range is not present).
-    pub async fn wait_for(
-        &self,
-        range: Range<u64>,
-        stall: Duration,
-    ) -> Result<Range<u64>, WaitError> {
-        match self.present(range.clone()) {
-            Some(present) => Ok(present),
-            None => self.wait(&range, stall, |f| f.ready(&range)).await,
-        }
-    }
-
-    /// Waits until the length is known.
-    ///
-    /// # Errors
-    /// As [`wait_for`](Blob::wait_for).
-    pub async fn wait_length(&self, stall: Duration) -> Result<u64, WaitError> {
-        let nothing = PAST_EVERY_END..PAST_EVERY_END;
-        self.wait(&nothing, stall, |f| f.length.ok_or(PAST_EVERY_END)).await
-    }
-
     /// Returns the bytes present.
     pub fn filled(&self) -> u64 {
         self.committed_length().unwrap_or_else(|| self.lock().present.total())
+    }
+
+    /// Returns the gaps within `range`, clipped to the length, in order.
+    pub fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        if self.committed() {
+            return Vec::new();
+        }
+        let filling = self.lock();
+        filling.present.missing(&clip(&range, filling.length))
+    }
+
+    /// Returns the ranges present, in order; no two of them touch.
+    pub fn present_ranges(&self) -> Vec<Range<u64>> {
+        match self.committed_length() {
+            Some(0) => Vec::new(),
+            Some(length) => iter::once(0..length).collect(),
+            None => self.lock().present.ranges().to_vec(),
+        }
+    }
+
+    /// Returns how many bytes from the first on are there without a gap.
+    pub(super) fn prefix(&self) -> u64 {
+        let all = 0..u64::MAX;
+        self.lock().present.first_missing(&all).unwrap_or(all.end)
     }
 
     /// Ends the blob: whoever waits for a missing part gets `reason`. The first reason stays.
@@ -266,40 +256,6 @@ impl Blob {
         self.committed.store(length, Ordering::Release);
     }
 
-    /// Waits until `ready` returns something; while it does not, it says which byte of `range` is
-    /// the first that is missing.
-    async fn wait<T>(
-        &self,
-        range: &Range<u64>,
-        stall: Duration,
-        ready: impl Fn(&Filling) -> Result<T, u64>,
-    ) -> Result<T, WaitError> {
-        let patience = stall.min(LONGEST_STALL);
-        let mut deadline = Instant::now() + patience;
-        loop {
-            let mut ticket = {
-                let mut filling = self.lock();
-                let missing = match ready(&filling) {
-                    Ok(value) => return Ok(value),
-                    Err(missing) => missing,
-                };
-                if let Some(reason) = self.broken() {
-                    return Err(reason.into());
-                }
-                let (number, woken) = filling.waiters.add(range.clone(), missing);
-                Ticket { blob: self, number, woken }
-            };
-            // Progress does not wake those it does not serve; they look when their time is up.
-            while timeout_at(deadline, &mut ticket.woken).await.is_err() {
-                let extended = self.lock().progress + patience;
-                if extended <= deadline {
-                    return Err(WaitError::Stalled(stall));
-                }
-                deadline = extended;
-            }
-        }
-    }
-
     fn committed_length(&self) -> Option<u64> {
         match self.committed.load(Ordering::Acquire) {
             UNCOMMITTED => None,
@@ -330,20 +286,6 @@ impl Filling {
             None => Ok(clipped),
             Some(missing) => Err(missing),
         }
-    }
-}
-
-/// A registered wait; dropping it takes it out of the list.
-struct Ticket<'a> {
-    blob: &'a Blob,
-    number: u64,
-    woken: oneshot::Receiver<()>,
-}
-
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        // The sender is dropped outside of the lock, because that may run a waker.
-        let _wake = self.blob.lock().waiters.remove(self.number);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Writing small files so that a power cut leaves the old one or the new one.
+//! Writing small files so that a power cut, or at least a kill, leaves the old one or the new one.
 //!
 //! Everything here blocks on the disk. After an fsync that failed the kernel may have dropped the
 //! dirty pages and call the next fsync a success, so none is ever repeated: the file is deleted.
@@ -13,18 +13,20 @@ use std::path::Path;
 /// # Errors
 /// What the disk said; the file is then gone.
 pub(super) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let written =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).and_then(
-            |mut file| {
-                file.write_all(content)?;
-                file.sync_all()
-            },
-        );
+    let written = create(path).and_then(|mut file| {
+        file.write_all(content)?;
+        file.sync_all()
+    });
     if written.is_err() {
         // The first error is the one to report.
         let _ = fs::remove_file(path);
     }
     written
+}
+
+/// Opens a new file for us alone, or an old one that it empties.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 /// Puts a file in place of `path` by way of `temporary`, which lies on the same filesystem. After
@@ -38,6 +40,20 @@ pub(super) fn replace(path: &Path, temporary: &Path, content: &[u8]) -> io::Resu
     fs::rename(temporary, path).inspect_err(|_| {
         let _ = fs::remove_file(temporary);
     })
+}
+
+/// Puts a file in place of `path` as [`replace`] does, but waits for no disk: whole after the death
+/// of the process, anything after that of the machine.
+///
+/// # Errors
+/// What the disk said; the old file is then still in place.
+pub(super) fn replace_unsynced(path: &Path, temporary: &Path, content: &[u8]) -> io::Result<()> {
+    create(temporary)
+        .and_then(|mut file| file.write_all(content))
+        .and_then(|()| fs::rename(temporary, path))
+        .inspect_err(|_| {
+            let _ = fs::remove_file(temporary);
+        })
 }
 
 /// Makes the names in a directory durable.

@@ -13,6 +13,7 @@ pub(super) const FORMAT: &str = "v1";
 pub(super) const ID_LIMIT: u64 = 1 << 56;
 
 const META: &str = ".meta";
+const NEW: &str = ".new";
 
 /// The paths of one store.
 #[derive(Debug)]
@@ -20,12 +21,12 @@ pub(super) struct Layout {
     root: PathBuf,
 }
 
-/// What a file in `blobs/` is.
+/// What a file in `blobs/` or `parts/` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The bytes of a blob.
+    /// The bytes of a blob or a part.
     Data,
-    /// The sidecar of a blob.
+    /// Its sidecar.
     Meta,
 }
 
@@ -75,13 +76,18 @@ impl Layout {
         self.parts().join(id.to_string())
     }
 
-    /// A sidecar on its way.
+    /// The sidecar of a blob on its way.
     pub(super) fn part_meta(&self, id: BlobId) -> PathBuf {
         self.parts().join(format!("{id}{META}"))
     }
+
+    /// A sidecar of either kind that is being written.
+    pub(super) fn new_meta(&self, id: BlobId) -> PathBuf {
+        self.parts().join(format!("{id}{META}{NEW}"))
+    }
 }
 
-/// Reads a file name in `blobs/`; `None` if it is not one that [`Layout`] makes.
+/// Reads a file name in `blobs/` or `parts/`; `None` if it is not one that [`Layout`] makes.
 pub(super) fn parse(name: &OsStr) -> Option<(BlobId, Kind)> {
     let name = name.to_str()?;
     let (digits, kind) = match name.strip_suffix(META) {
@@ -104,6 +110,9 @@ mod tests {
         let read = |path: PathBuf| parse(path.file_name().unwrap());
         assert_eq!(read(layout.data(id)), Some((id, Kind::Data)));
         assert_eq!(read(layout.meta(id)), Some((id, Kind::Meta)));
+        assert_eq!(read(layout.part(id)), Some((id, Kind::Data)));
+        assert_eq!(read(layout.part_meta(id)), Some((id, Kind::Meta)));
+        assert_eq!(read(layout.new_meta(id)), None);
         for bad in [
             "",
             "ab",
@@ -111,6 +120,7 @@ mod tests {
             "+0000000000000ab",
             "00000000000000ab.new",
             "00000000000000ab.meta.meta",
+            "00000000000000ab.meta.new",
             "0000000000000000",
             "ffffffffffffffff",
             "00000000000000000ab",

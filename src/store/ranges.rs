@@ -40,6 +40,54 @@ impl RangeSet {
         }
     }
 
+    /// Takes a range out.
+    pub(super) fn remove(&mut self, range: &Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        // `first..last` are the ranges that lose bytes.
+        let first = self.ranges.partition_point(|r| r.end <= range.start);
+        let last = first + self.ranges[first..].partition_point(|r| r.start < range.end);
+        let before: u64 = self.ranges[first..last].iter().map(|r| r.end - r.start).sum();
+        let mut left = Vec::new();
+        if let [a, ..] = &self.ranges[first..last] {
+            left.push(a.start..range.start.max(a.start));
+        }
+        if let [.., b] = &self.ranges[first..last] {
+            left.push(range.end.min(b.end)..b.end);
+        }
+        left.retain(|r| !r.is_empty());
+        self.total -= before - left.iter().map(|r| r.end - r.start).sum::<u64>();
+        self.ranges.splice(first..last, left);
+    }
+
+    /// Returns the ranges, in order.
+    pub(super) fn ranges(&self) -> &[Range<u64>] {
+        &self.ranges
+    }
+
+    /// Returns the place after the last byte, 0 for the empty set.
+    pub(super) fn end(&self) -> u64 {
+        self.ranges.last().map_or(0, |r| r.end)
+    }
+
+    /// Returns the gaps within `range`, in order.
+    pub(super) fn missing(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let next = self.ranges.partition_point(|r| r.end <= range.start);
+        let mut gaps = Vec::new();
+        let mut reached = range.start;
+        for present in self.ranges[next..].iter().take_while(|r| r.start < range.end) {
+            if reached < present.start {
+                gaps.push(reached..present.start);
+            }
+            reached = present.end;
+        }
+        if reached < range.end {
+            gaps.push(reached..range.end);
+        }
+        gaps
+    }
+
     /// Returns the first byte of `range` that is not in the set.
     pub(super) fn first_missing(&self, range: &Range<u64>) -> Option<u64> {
         let next = self.ranges.partition_point(|r| r.end <= range.start);
@@ -56,14 +104,24 @@ impl RangeSet {
     }
 }
 
+impl FromIterator<Range<u64>> for RangeSet {
+    fn from_iter<I: IntoIterator<Item = Range<u64>>>(ranges: I) -> RangeSet {
+        let mut set = RangeSet::default();
+        ranges.into_iter().for_each(|range| set.insert(range));
+        set
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SPAN: u64 = 64;
+    const SPAN: u64 = 24;
 
     fn check(set: &RangeSet, model: &[bool]) {
+        let end = model.iter().rposition(|present| *present).map_or(0, |last| last as u64 + 1);
+        assert_eq!(set.end(), end);
         assert_eq!(set.total(), model.iter().filter(|present| **present).count() as u64);
         assert!(set.ranges.iter().all(|r| r.start < r.end));
         assert!(set.ranges.windows(2).all(|w| w[0].end < w[1].start));
@@ -71,19 +129,29 @@ mod tests {
             for end in start..=SPAN {
                 let expected = (start..end).find(|i| !model[*i as usize]);
                 assert_eq!(set.first_missing(&(start..end)), expected, "{start}..{end}");
+                let gaps = set.missing(&(start..end));
+                assert!(gaps.iter().all(|gap| gap.start < gap.end));
+                assert!(gaps.windows(2).all(|w| w[0].end < w[1].start));
+                let missing = (start..end).filter(|i| !model[*i as usize]);
+                assert!(gaps.into_iter().flatten().eq(missing), "gaps of {start}..{end}");
             }
         }
     }
 
     proptest! {
         #[test]
-        fn agrees_with_a_bitmap(inserts in prop::collection::vec((0..SPAN, 0..=SPAN), 0..24)) {
+        fn agrees_with_a_bitmap(
+            changes in prop::collection::vec((prop::bool::weighted(0.7), 0..SPAN, 0..=SPAN), 0..24),
+        ) {
             let mut set = RangeSet::default();
             let mut model = vec![false; SPAN as usize];
-            for (start, end) in inserts {
-                set.insert(start..end);
+            for (add, start, end) in changes {
+                match add {
+                    true => set.insert(start..end),
+                    false => set.remove(&(start..end)),
+                }
                 for i in start..end {
-                    model[i as usize] = true;
+                    model[i as usize] = add;
                 }
                 check(&set, &model);
             }

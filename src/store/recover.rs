@@ -1,12 +1,14 @@
 //! Checks what an earlier daemon left.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::{fs, io};
+use std::path::{Path, PathBuf};
+use std::{fs, io, mem};
 
 use super::durable;
 use super::layout::{self, Kind, Layout};
+use super::part::Part;
 use super::sidecar::Sidecar;
+use super::site::Site;
 use crate::types::BlobId;
 
 /// What lies in a store.
@@ -15,21 +17,30 @@ pub(super) struct Survey {
     /// Blobs whose sidecar is intact and fits the length of the data, by id, with the bytes of disk
     /// they take.
     pub(super) blobs: BTreeMap<BlobId, (Sidecar, u64)>,
+    /// Unfinished parts, likewise.
+    pub(super) unfinished: BTreeMap<BlobId, (Part, u64)>,
     /// How many other files there were in `blobs/`; they are gone.
     pub(super) dropped: usize,
-    /// How many files there were in `parts/`; they are gone.
+    /// How many other files there were in `parts/`; they are gone.
     pub(super) parts: usize,
 }
 
-/// Which of its two files a blob has.
+/// What lies in one directory.
 #[derive(Default)]
-struct Pair {
-    data: bool,
-    meta: bool,
+struct Listing {
+    pairs: BTreeMap<BlobId, Pair>,
+    strangers: Vec<PathBuf>,
 }
 
-/// Looks through a store and removes what is no part of a committed blob. Reads no data. Blocks on
-/// the disk.
+/// Which of its two files a blob or a part has.
+#[derive(Default)]
+struct Pair {
+    data: Option<PathBuf>,
+    meta: Option<PathBuf>,
+}
+
+/// Looks through a store and removes what is neither part of a committed blob nor of a download
+/// that can go on. Reads no data. Blocks on the disk.
 ///
 /// What cannot be removed is left, with a warning.
 ///
@@ -37,33 +48,32 @@ struct Pair {
 /// A directory that cannot be listed.
 pub(super) fn survey(layout: &Layout) -> io::Result<Survey> {
     let mut survey = Survey::default();
-    for entry in fs::read_dir(layout.parts())? {
-        survey.parts += usize::from(discard(&entry?.path()));
-    }
-    let mut pairs: BTreeMap<BlobId, Pair> = BTreeMap::new();
-    for entry in fs::read_dir(layout.blobs())? {
-        let entry = entry?;
-        match layout::parse(&entry.file_name()) {
-            Some((id, Kind::Data)) => pairs.entry(id).or_default().data = true,
-            Some((id, Kind::Meta)) => pairs.entry(id).or_default().meta = true,
-            None => {
-                warn(&entry.path(), "it does not belong into the store");
-                survey.dropped += usize::from(discard(&entry.path()));
+    let parts = list(&layout.parts())?;
+    survey.parts += parts.strangers.iter().filter(|path| discard(path)).count();
+    for (id, pair) in parts.pairs {
+        match Part::examine(layout, id) {
+            Ok(found) => drop(survey.unfinished.insert(id, found)),
+            // Most downloads that were cut short have no sidecar yet.
+            Err(e) => {
+                if pair.data.is_some() && pair.meta.is_some() {
+                    warn(&layout.part(id), &e.to_string());
+                }
+                survey.parts += pair.discard();
             }
         }
     }
-    for (id, pair) in pairs {
+    let blobs = list(&layout.blobs())?;
+    for path in &blobs.strangers {
+        warn(path, "it does not belong into the store");
+        survey.dropped += usize::from(discard(path));
+    }
+    for (id, pair) in blobs.pairs {
         match check(layout, id) {
-            Ok(found) => {
-                survey.blobs.insert(id, found);
-            }
+            Ok(found) => drop(survey.blobs.insert(id, found)),
             Err(e) => {
                 // Data without a sidecar are what a commit leaves that was cut short.
                 warn(&layout.data(id), &e.to_string());
-                let paths = [(pair.meta, layout.meta(id)), (pair.data, layout.data(id))];
-                for (_, path) in paths.iter().filter(|(there, _)| *there) {
-                    survey.dropped += usize::from(discard(path));
-                }
+                survey.dropped += pair.discard();
             }
         }
     }
@@ -71,12 +81,48 @@ pub(super) fn survey(layout: &Layout) -> io::Result<Survey> {
 }
 
 impl Survey {
-    /// Returns the highest id and the highest epoch of the blobs, 0 if there are none.
+    /// Returns the highest id and the highest epoch of blobs and parts, 0 if there are none.
     pub(super) fn highest(&self) -> (u64, u64) {
-        let id = self.blobs.keys().next_back().map_or(0, |id| id.0);
-        let epochs = self.blobs.values().map(|(sidecar, _)| sidecar.epoch);
-        (id, epochs.max().unwrap_or(0))
+        let ids = self.blobs.keys().chain(self.unfinished.keys()).map(|id| id.0);
+        let blobs = self.blobs.values().map(|(sidecar, _)| sidecar.epoch);
+        let parts = self.unfinished.values().map(|(part, _)| part.epoch);
+        (ids.max().unwrap_or(0), blobs.chain(parts).max().unwrap_or(0))
     }
+
+    /// Removes the parts that may have lost bytes: they have no checksums to find that out by. Blocks
+    /// on the disk.
+    pub(super) fn keep_trusted(&mut self, site: &Site) {
+        let (kept, lost): (BTreeMap<_, _>, BTreeMap<_, _>) = mem::take(&mut self.unfinished)
+            .into_iter()
+            .partition(|(_, (part, _))| part.trusted(site));
+        self.unfinished = kept;
+        for id in lost.into_keys() {
+            let files = [site.layout.part_meta(id), site.layout.part(id)];
+            self.parts += files.iter().filter(|path| discard(path)).count();
+        }
+    }
+}
+
+impl Pair {
+    /// Removes what there is of it, the sidecar first, and returns how many files are gone.
+    fn discard(&self) -> usize {
+        [&self.meta, &self.data].into_iter().flatten().filter(|path| discard(path)).count()
+    }
+}
+
+/// Sorts the files of a directory.
+fn list(dir: &Path) -> io::Result<Listing> {
+    let mut listing = Listing::default();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let (name, path) = (entry.file_name(), entry.path());
+        match layout::parse(&name) {
+            Some((id, Kind::Data)) => listing.pairs.entry(id).or_default().data = Some(path),
+            Some((id, Kind::Meta)) => listing.pairs.entry(id).or_default().meta = Some(path),
+            None => listing.strangers.push(path),
+        }
+    }
+    Ok(listing)
 }
 
 /// Returns the sidecar of a blob and the disk it takes, if both files are there, can be read, and

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::sealed::{self, Damage};
 use super::{checksum, durable};
 use crate::digest::Digest;
+use crate::lifetime::Lifetime;
 use crate::types::{BlobId, Name};
 use crate::validators::Validators;
 
@@ -27,7 +28,7 @@ pub struct Record {
     pub source: String,
     /// ETag and Last-Modified.
     pub validators: Validators,
-    /// Length in bytes.
+    /// Length in bytes; of a part, the length announced.
     pub length: u64,
     /// A digest that the bytes were seen to match.
     pub digest: Option<Digest>,
@@ -37,6 +38,9 @@ pub struct Record {
     pub fetched_at: SystemTime,
     /// mtime and ctime as shown.
     pub shown_at: SystemTime,
+    /// What its answer said of its use without asking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<Lifetime>,
 }
 
 /// Whether the data of a recovered blob may be served as it is.
@@ -146,6 +150,7 @@ mod tests {
             validated_at: at(3),
             fetched_at: at(2),
             shown_at: at(1),
+            lifetime: None,
         };
         Sidecar::whole(BlobId(26), 4, record, vec![1, 4_294_967_295])
     }
@@ -217,6 +222,7 @@ mod tests {
             etag in prop::option::of(".{0,40}"),
             last_modified in prop::option::of(".{0,40}"),
             length in 0..64 * checksum::BLOCK,
+            lifetime in prop::option::of(Just(Lifetime::default())),
             secs in 0..1u64 << 40,
             nanos in 0..1_000_000_000u32,
             seed: u32,
@@ -230,6 +236,7 @@ mod tests {
                 validated_at: UNIX_EPOCH + Duration::new(secs, nanos),
                 fetched_at: UNIX_EPOCH,
                 shown_at: UNIX_EPOCH + Duration::new(secs / 2, nanos),
+                lifetime,
             };
             let sums = (0..checksum::count(length) as u32).map(|i| seed.wrapping_mul(i + 1));
             let sidecar = Sidecar::whole(BlobId(id), epoch, record, sums.collect());

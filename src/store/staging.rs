@@ -1,39 +1,62 @@
 //! Private files that become blobs.
 
-use std::fs::{self, File, OpenOptions};
+mod ending;
+mod intake;
+mod resume;
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::mem;
+use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::checksum::Checksums;
-use super::layout::Layout;
-use super::sidecar::Sidecar;
-use super::{Blob, Broken, Record, durable};
-use crate::digest::{Algorithm, Digest, Hasher};
+use bytes::Bytes;
+
+use self::intake::Intake;
+use super::follower::Follower;
+use super::ranges::RangeSet;
+use super::site::Site;
+use super::{Blob, durable};
+use crate::digest::{Algorithm, Digest};
 use crate::sys;
 use crate::types::BlobId;
 
 /// How many chunks go into one system call; below `IOV_MAX`, and small enough for the stack.
 const SLICES: usize = 64;
 
-/// A download on its way to disk. Dropping it uncommitted removes the part and fails its blob; that
-/// blocks on the disk.
+/// How many bytes one write reads back at most, so that closing a gap before much that is present
+/// does not keep a connection waiting. The end reads the rest.
+const CATCH_UP: u64 = 8 << 20;
+
+/// Whether the space of an announced length is taken at the beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// All of it with the first write, so that a full disk is known early.
+    Whole,
+    /// What is written, when it is written.
+    Sparse,
+}
+
+/// A download on its way to disk, which several connections may fill at once.
+///
+/// It ends once: committed, suspended or kept private. Dropping it before that removes the part and
+/// fails its blob; that blocks on the disk. A process that dies leaves the data and what was
+/// [noted](Staging::note).
 pub struct Staging {
-    layout: Arc<Layout>,
-    epoch: u64,
+    site: Arc<Site>,
     blob: Arc<Blob>,
     file: File,
     /// What the blob hands out until the data lie at their final place.
     readable: Arc<File>,
     announced: Option<u64>,
-    written: u64,
-    sums: Checksums,
-    hasher: Option<Hasher>,
-    digest: Option<Digest>,
-    ended: bool,
-    /// The files stay when this is dropped.
-    committed: bool,
+    /// Whether an announced length is still to be allocated.
+    unallocated: AtomicBool,
+    intake: Intake,
+    follower: Follower,
+    /// What becomes of the files is decided. Changes only in a turn at this blob.
+    settled: AtomicBool,
 }
 
 impl Staging {
@@ -42,29 +65,39 @@ impl Staging {
     /// # Errors
     /// What the disk said; nothing is then left behind.
     pub(super) fn new(
-        layout: &Arc<Layout>,
-        epoch: u64,
+        site: &Arc<Site>,
         id: BlobId,
         length: Option<u64>,
+        room: Allocation,
     ) -> io::Result<Staging> {
-        let path = layout.part(id);
+        let path = site.layout.part(id);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let readable = File::open(&path).inspect_err(|_| discard(&layout.part(id)));
-        let readable = Arc::new(readable?);
-        Ok(Staging {
-            layout: layout.clone(),
-            epoch,
-            blob: Arc::new(Blob::filling(id, layout.clone(), length, &readable)),
+        let readable = File::open(&path).inspect_err(|_| ending::discard(&path))?;
+        Ok(Staging::over(site, id, length, room, (file, readable), RangeSet::default()))
+    }
+
+    /// Makes the staging of a file, opened for writing and for reading, that holds some bytes.
+    fn over(
+        site: &Arc<Site>,
+        id: BlobId,
+        length: Option<u64>,
+        room: Allocation,
+        (file, readable): (File, File),
+        present: RangeSet,
+    ) -> Staging {
+        let readable = Arc::new(readable);
+        let blob = Blob::filling(id, site.layout.clone(), length, present.clone(), &readable);
+        Staging {
+            site: site.clone(),
+            blob: Arc::new(blob),
             file,
             readable,
             announced: length,
-            written: 0,
-            sums: Checksums::default(),
-            hasher: None,
-            digest: None,
-            ended: false,
-            committed: false,
-        })
+            unallocated: AtomicBool::new(room == Allocation::Whole),
+            intake: Intake::new(present),
+            follower: Follower::new(),
+            settled: AtomicBool::new(false),
+        }
     }
 
     /// Returns the blob with gaps that readers wait on.
@@ -72,56 +105,39 @@ impl Staging {
         self.blob.clone()
     }
 
-    /// Hashes what is written from here on; call before the first write. After it a hash could not
-    /// cover the whole body: then this does nothing, and [`end`](Staging::end) returns none.
-    pub fn hash(&mut self, algorithm: Algorithm) {
-        if self.written == 0 && !self.ended {
-            self.hasher = Some(Hasher::new(algorithm));
+    /// Asks for a digest of the whole body; call before the first write, also where a part was
+    /// resumed. Once bytes went by it does nothing, and [`end`](Staging::end) returns none.
+    #[expect(clippy::should_implement_trait, reason = "it asks for a digest, which is no `Hash`")]
+    pub fn hash(&self, algorithm: Algorithm) {
+        if !self.intake.ended() {
+            self.follower.lend().hash(algorithm);
         }
     }
 
-    /// Appends bytes, keeps the checksum per MiB, and wakes the readers they were for. Blocks on
-    /// the disk.
+    /// Writes chunks one after another from byte `at` on, in any order and from several threads at
+    /// once, wakes the readers they were for, and keeps checksums and digest of the bytes present
+    /// from the beginning on. Blocks on the disk.
     ///
-    /// The first call also allocates the space of an announced length, so that a full disk is known
-    /// at the beginning.
+    /// Callers write ranges that do not overlap. Where they do all the same, the first to come
+    /// wins: bytes that are present, or being written by somebody else, are left out.
+    ///
+    /// With [`Allocation::Whole`] the first call also allocates the space of an announced length.
     ///
     /// # Errors
-    /// What write(2) said, `ENOSPC` among it; `InvalidData` for more bytes than were announced, and
-    /// `InvalidInput` after [`end`](Staging::end). None of the bytes counts
-    /// then, unless it was the allocation that failed.
-    pub fn append(&mut self, chunks: &[bytes::Bytes]) -> io::Result<()> {
-        let from = self.written;
-        let to = chunks
-            .iter()
-            .try_fold(from, |sum, chunk| sum.checked_add(chunk.len() as u64))
-            .filter(|to| self.announced.is_none_or(|length| *to <= length))
-            .ok_or_else(|| {
-                let length = self.announced.unwrap_or(u64::MAX);
-                self.error(
-                    io::ErrorKind::InvalidData,
-                    format_args!("more came than the {length} bytes announced"),
-                )
-            })?;
-        if self.ended {
-            return Err(
-                self.error(io::ErrorKind::InvalidInput, format_args!("bytes came after its end"))
-            );
+    /// What the disk said, `ENOSPC` among it; `InvalidData` for bytes past the announced length, and
+    /// `InvalidInput` after the end. What was not written is then missing as before; if it was the
+    /// allocation that failed, or reading back what others wrote, all is there.
+    pub fn write(&self, at: u64, chunks: &[Bytes]) -> io::Result<()> {
+        let new = self.claim(at, chunks)?;
+        for (index, range) in new.iter().enumerate() {
+            let chunks = part_of(at, chunks, range);
+            write_all(&self.file, range.start, &chunks)
+                .inspect_err(|_| self.intake.give_back(&new[index..]))?;
+            self.blob.fill(range.clone());
+            self.follow(range.start, &chunks)?;
         }
-        let mut at = from;
-        for some in chunks.chunks(SLICES) {
-            at = write_at(&self.file, some, at)?;
-        }
-        for chunk in chunks {
-            self.sums.update(chunk);
-            if let Some(hasher) = &mut self.hasher {
-                hasher.update(chunk);
-            }
-        }
-        self.written = to;
-        self.blob.fill(from..to);
-        if from == 0 {
-            // After the readers of the first bytes were woken: this takes a while for large files.
+        // After the readers of the first bytes were woken: this takes a while for large files.
+        if !new.is_empty() && self.unallocated.swap(false, Ordering::Relaxed) {
             allocate(&self.file, self.announced)?;
         }
         Ok(())
@@ -130,122 +146,84 @@ impl Staging {
     /// Returns the bytes of disk that the part takes now. Blocks on the disk.
     pub fn allocated(&self) -> u64 {
         // A file that cannot be asked has at least what was written.
-        self.file.metadata().map_or(self.written, |found| durable::allocated(&found))
+        self.file.metadata().map_or_else(|_| self.written(), |found| durable::allocated(&found))
     }
 
-    /// Returns how many bytes were written.
+    /// Returns how many bytes are present.
     pub fn written(&self) -> u64 {
-        self.written
+        self.blob.filled()
     }
 
     /// Says that no more will come: sets the length, so that readers at the end of a body of
-    /// unknown length return, and returns the digest asked for.
+    /// unknown length return, and returns the digest as [`digest`](Staging::digest) does. May block
+    /// on the disk.
     ///
     /// A length that was announced stays, whether it was reached or not.
-    pub fn end(&mut self) -> Option<Digest> {
-        if !self.ended {
-            self.ended = true;
-            self.digest();
-            if self.announced.is_none() {
-                self.blob.set_length(self.written);
-            }
+    pub fn end(&self) -> Option<Digest> {
+        let digest = self.digest();
+        if let Some(end) = self.intake.end()
+            && self.announced.is_none()
+        {
+            self.blob.set_length(end);
         }
-        self.digest.clone()
+        digest
     }
 
     /// Returns the digest asked for, of what was written so far, and ends the hashing: so that it
-    /// can be compared before readers are told that this is the end.
-    pub fn digest(&mut self) -> Option<Digest> {
-        if let Some(hasher) = self.hasher.take() {
-            self.digest = Some(hasher.finish());
-        }
-        self.digest.clone()
-    }
-
-    /// Keeps a part that is never to be committed for as long as its blob lives;
-    /// [`Store::remove`](super::Store::remove) takes the file away. Returns the bytes of disk it
-    /// takes. Blocks on the disk.
+    /// can be compared before readers are told that this is the end. Reads back what was not
+    /// followed yet, which blocks on the disk.
     ///
-    /// # Errors
-    /// What the disk said; the part is then removed.
-    pub fn keep_private(mut self) -> io::Result<u64> {
-        let usage = self.allocated();
-        self.blob.keep_open(self.readable.clone());
-        self.committed = true;
-        Ok(usage)
+    /// `None` also where there are gaps, or bytes that cannot be read back: a commit then says so.
+    pub fn digest(&self) -> Option<Digest> {
+        let mut prefix = self.follower.lend();
+        let reached = self.blob.prefix();
+        if reached < self.written() {
+            return None;
+        }
+        match prefix.read(&self.readable, reached) {
+            Ok(()) => prefix.digest(),
+            Err(e) => {
+                tracing::warn!(blob = %self.blob.id(), "what was downloaded cannot be read back: {e}");
+                None
+            }
+        }
     }
 
-    /// Makes the blob durable and visible: fsync data, sidecar, renames, fsync of the directories.
-    /// Returns the bytes of disk it takes. Blocks on the disk; readers do not wait for it.
-    ///
-    /// # Errors
-    /// What the disk said; `InvalidInput` before [`end`](Staging::end), `InvalidData` if the length
-    /// differs from what was announced or recorded, or the digest from what was computed. The part
-    /// is then removed and never retried.
-    pub fn commit(mut self, record: &Record) -> io::Result<u64> {
-        self.check(record)?;
-        let id = self.blob.id();
-        let crc32c = mem::take(&mut self.sums).finish();
-        let sidecar = Sidecar::whole(id, self.epoch, record.clone(), crc32c).encode()?;
-        self.file.sync_all()?;
-        durable::write(&self.layout.part_meta(id), &sidecar)?;
-        fs::rename(self.layout.part(id), self.layout.data(id))?;
-        // From here on recovery finds the blob.
-        fs::rename(self.layout.part_meta(id), self.layout.meta(id))?;
-        durable::sync_dir(&self.layout.blobs())?;
-        durable::sync_dir(&self.layout.parts())?;
-        let usage = durable::allocated(&self.file.metadata()?)
-            + durable::allocated(&fs::symlink_metadata(self.layout.meta(id))?);
-        self.blob.set_committed(self.written);
-        self.committed = true;
-        Ok(usage)
+    /// Takes on the bytes of a write, and returns the ranges that are new.
+    fn claim(&self, at: u64, chunks: &[Bytes]) -> io::Result<Vec<Range<u64>>> {
+        let to = chunks
+            .iter()
+            .try_fold(at, |sum, chunk| sum.checked_add(chunk.len() as u64))
+            .filter(|to| self.announced.is_none_or(|length| *to <= length))
+            .ok_or_else(|| {
+                let length = self.announced.unwrap_or(u64::MAX);
+                self.error(
+                    io::ErrorKind::InvalidData,
+                    format_args!("more came than the {length} bytes announced"),
+                )
+            })?;
+        let settled = self.settled.load(Ordering::Acquire);
+        self.intake.claim(at..to).filter(|_| !settled).ok_or_else(|| {
+            self.error(io::ErrorKind::InvalidInput, format_args!("bytes came after its end"))
+        })
     }
 
-    /// Refuses what must not be committed.
-    fn check(&self, record: &Record) -> io::Result<()> {
-        use io::ErrorKind::{InvalidData, InvalidInput};
-        let Staging { written, announced, .. } = self;
-        if !self.ended {
-            return Err(self.error(InvalidInput, format_args!("its end was not reached")));
-        }
-        if let Some(reason) = self.blob.broken() {
-            return Err(self.error(InvalidData, format_args!("it has failed: {reason}")));
-        }
-        let expected = announced.unwrap_or(record.length);
-        if *written != expected || *written != record.length {
-            return Err(self.error(InvalidData, format_args!("{written} bytes came of {expected}")));
-        }
-        if record.digest.is_some() && record.digest != self.digest {
-            return Err(self.error(
-                InvalidData,
-                format_args!("its digest is not the one it is recorded with"),
-            ));
-        }
-        Ok(())
+    /// Takes bytes that were just written into checksums and digest, if nobody else is at it: from
+    /// memory if they go on where those end. Others that come to lie behind it are read back.
+    fn follow(&self, at: u64, chunks: &[Bytes]) -> io::Result<()> {
+        let present = self.blob.prefix();
+        let Some(mut prefix) = self.follower.try_lend(present) else {
+            return Ok(());
+        };
+        let most = prefix.reached().saturating_add(CATCH_UP);
+        prefix.read(&self.readable, at.min(present).min(most))?;
+        prefix.follow(at, chunks);
+        let most = prefix.reached().saturating_add(CATCH_UP);
+        prefix.read(&self.readable, present.min(most))
     }
 
-    fn error(&self, kind: io::ErrorKind, why: std::fmt::Arguments<'_>) -> io::Error {
+    fn error(&self, kind: io::ErrorKind, why: fmt::Arguments<'_>) -> io::Error {
         io::Error::new(kind, format!("blob {}: {why}", self.blob.id()))
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        if self.committed {
-            return;
-        }
-        self.blob.fail(Broken {
-            message: "the download was given up".to_owned(),
-            errno: libc::EIO,
-            tainted: false,
-        });
-        // A commit that failed may have got as far as the final names; the sidecar goes first, so
-        // that a blob is never visible without its data.
-        let id = self.blob.id();
-        discard(&self.layout.meta(id));
-        discard(&self.layout.data(id));
-        discard(&self.layout.part_meta(id));
-        discard(&self.layout.part(id));
     }
 }
 
@@ -260,29 +238,40 @@ fn allocate(file: &File, length: Option<u64>) -> io::Result<()> {
     }
 }
 
-/// Writes chunks one after another, and returns where they end.
-fn write_at(file: &File, chunks: &[bytes::Bytes], mut at: u64) -> io::Result<u64> {
-    let mut slices = [IoSlice::new(&[]); SLICES];
-    for (slice, chunk) in slices.iter_mut().zip(chunks) {
-        *slice = IoSlice::new(chunk);
-    }
-    let mut left = &mut slices[..chunks.len()];
-    // Skips empty slices, so that a write of nothing is not taken for a full disk.
-    IoSlice::advance_slices(&mut left, 0);
-    while !left.is_empty() {
-        let written = sys::pwritev(file, left, at)?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+/// Returns those bytes of chunks that begin at byte `at` which lie in `range`; copies none.
+fn part_of(at: u64, chunks: &[Bytes], range: &Range<u64>) -> Vec<Bytes> {
+    let mut start = at;
+    let mut found = Vec::new();
+    for chunk in chunks {
+        let end = start + chunk.len() as u64;
+        let (from, to) = (range.start.max(start), range.end.min(end));
+        if from < to {
+            // Both fit, being no more than the length of the chunk.
+            found.push(chunk.slice((from - start) as usize..(to - start) as usize));
         }
-        at += written as u64;
-        IoSlice::advance_slices(&mut left, written);
+        start = end;
     }
-    Ok(at)
+    found
 }
 
-/// Removes a file of a download that came to nothing.
-fn discard(path: &std::path::Path) {
-    if let Err(e) = durable::remove(path) {
-        tracing::warn!(path = %path.display(), "the file of a failed download cannot be removed: {e}; the next start tries again");
+/// Writes chunks one after another from byte `at` on.
+fn write_all(file: &File, mut at: u64, chunks: &[Bytes]) -> io::Result<()> {
+    for chunks in chunks.chunks(SLICES) {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        for (slice, chunk) in slices.iter_mut().zip(chunks) {
+            *slice = IoSlice::new(chunk);
+        }
+        let mut left = &mut slices[..chunks.len()];
+        // Skips empty slices, so that a write of nothing is not taken for a full disk.
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            let written = sys::pwritev(file, left, at)?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            at += written as u64;
+            IoSlice::advance_slices(&mut left, written);
+        }
     }
+    Ok(())
 }

@@ -1,11 +1,16 @@
 //! Tests of the room as a whole: a store in a temporary directory.
 
+#![expect(clippy::single_range_in_vec_init, reason = "lists of ranges are what is tested")]
+
 mod commit;
+mod filling;
 mod opening;
 mod recovery;
+mod resuming;
 mod waiting;
 
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -33,6 +38,7 @@ fn record(length: u64) -> Record {
         validated_at: UNIX_EPOCH + Duration::from_secs(1),
         fetched_at: UNIX_EPOCH,
         shown_at: UNIX_EPOCH,
+        lifetime: None,
     }
 }
 
@@ -44,10 +50,15 @@ fn bytes(length: usize) -> bytes::Bytes {
         .into()
 }
 
+/// Writes in order.
+fn append(staging: &Staging, chunks: &[bytes::Bytes]) -> io::Result<()> {
+    staging.write(staging.written(), chunks)
+}
+
 fn commit(store: &Store, data: &bytes::Bytes) -> Arc<Blob> {
     let length = data.len() as u64;
-    let mut staging = store.stage(store.allocate(), Some(length)).unwrap();
-    staging.append(std::slice::from_ref(data)).unwrap();
+    let staging = store.stage(store.allocate(), Some(length), Allocation::Whole).unwrap();
+    append(&staging, std::slice::from_ref(data)).unwrap();
     staging.end();
     let blob = staging.blob();
     let usage = staging.commit(&record(length)).unwrap();

@@ -83,6 +83,11 @@ impl Waiters {
         self.waiting.drain().map(|(_, w)| w.wake).collect()
     }
 
+    /// Returns what each waits for, in no order.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = &Range<u64>> {
+        self.waiting.values().map(|waiter| &waiter.range)
+    }
+
     /// Returns how many wait.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {

@@ -37,16 +37,16 @@ fn chunks_of_any_size_and_number_are_put_together() {
     let dir = temp();
     let (store, _) = open(&dir);
     let data = bytes(300_000);
-    let mut staging = store.stage(store.allocate(), None).unwrap();
+    let staging = store.stage(store.allocate(), None, Allocation::Whole).unwrap();
     staging.hash(Algorithm::Sha256);
     let empty = bytes::Bytes::new();
-    staging.append(&[]).unwrap();
-    staging.append(&[empty.clone(), empty.clone()]).unwrap();
+    append(&staging, &[]).unwrap();
+    append(&staging, &[empty.clone(), empty.clone()]).unwrap();
     // More chunks than one system call takes, some of them empty.
     let many: Vec<_> =
         (0..2000).flat_map(|i| [data.slice(i * 100..(i + 1) * 100), empty.clone()]).collect();
-    staging.append(&many).unwrap();
-    staging.append(&[data.slice(200_000..)]).unwrap();
+    append(&staging, &many).unwrap();
+    append(&staging, &[data.slice(200_000..)]).unwrap();
     assert_eq!(staging.written(), 300_000);
     let digest = staging.end().unwrap();
     assert_eq!(digest.hex(), sha256_hex(&data));
@@ -63,7 +63,7 @@ fn an_empty_body_is_a_blob() {
     let dir = temp();
     let (store, _) = open(&dir);
     for length in [None, Some(0)] {
-        let mut staging = store.stage(store.allocate(), length).unwrap();
+        let staging = store.stage(store.allocate(), length, Allocation::Whole).unwrap();
         staging.end();
         let blob = staging.blob();
         staging.commit(&record(0)).unwrap();
@@ -80,16 +80,19 @@ fn what_must_not_be_committed_is_refused_and_removed() {
     let (store, _) = open(&dir);
     let data = bytes(100);
     let refused = |length, hash, end, record: Record| {
-        let mut staging = store.stage(store.allocate(), length).unwrap();
+        let staging = store.stage(store.allocate(), length, Allocation::Whole).unwrap();
         if hash {
             staging.hash(Algorithm::Sha256);
         }
-        staging.append(std::slice::from_ref(&data)).unwrap();
+        append(&staging, std::slice::from_ref(&data)).unwrap();
         if end {
             staging.end();
         }
         let blob = staging.blob();
         let error = staging.commit(&record).unwrap_err();
+        let again = staging.commit(&record).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::InvalidInput);
+        drop(staging);
         assert!(!blob.committed());
         assert_eq!(blob.broken().unwrap().errno, libc::EIO);
         assert_eq!(blob.file().unwrap_err().raw_os_error(), Some(libc::ENOENT));
@@ -110,18 +113,18 @@ fn what_must_not_be_committed_is_refused_and_removed() {
 fn more_than_announced_is_refused_and_so_is_more_after_the_end() {
     let dir = temp();
     let (store, _) = open(&dir);
-    let mut staging = store.stage(store.allocate(), Some(10)).unwrap();
-    staging.append(&[bytes(4)]).unwrap();
-    let error = staging.append(&[bytes(7)]).unwrap_err();
+    let staging = store.stage(store.allocate(), Some(10), Allocation::Whole).unwrap();
+    append(&staging, &[bytes(4)]).unwrap();
+    let error = append(&staging, &[bytes(7)]).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     assert_eq!(staging.blob().filled(), 4, "none of it counts");
-    staging.append(&[bytes(6)]).unwrap();
+    append(&staging, &[bytes(6)]).unwrap();
     staging.end();
-    let error = staging.append(&[bytes(1)]).unwrap_err();
+    let error = append(&staging, &[bytes(1)]).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-    let mut unknown = store.stage(store.allocate(), None).unwrap();
+    let unknown = store.stage(store.allocate(), None, Allocation::Whole).unwrap();
     unknown.end();
-    let error = unknown.append(&[bytes(1)]).unwrap_err();
+    let error = append(&unknown, &[bytes(1)]).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }
 
@@ -129,8 +132,8 @@ fn more_than_announced_is_refused_and_so_is_more_after_the_end() {
 fn a_hash_that_would_miss_the_beginning_is_not_begun() {
     let dir = temp();
     let (store, _) = open(&dir);
-    let mut staging = store.stage(store.allocate(), None).unwrap();
-    staging.append(&[bytes(1)]).unwrap();
+    let staging = store.stage(store.allocate(), None, Allocation::Whole).unwrap();
+    append(&staging, &[bytes(1)]).unwrap();
     staging.hash(Algorithm::Sha256);
     assert_eq!(staging.end(), None);
 }
@@ -139,11 +142,16 @@ fn a_hash_that_would_miss_the_beginning_is_not_begun() {
 fn a_failed_blob_cannot_be_committed_and_keeps_its_reason() {
     let dir = temp();
     let (store, _) = open(&dir);
-    let mut staging = store.stage(store.allocate(), None).unwrap();
+    let staging = store.stage(store.allocate(), None, Allocation::Whole).unwrap();
     let blob = staging.blob();
-    staging.append(&[bytes(10)]).unwrap();
+    append(&staging, &[bytes(10)]).unwrap();
     staging.end();
-    blob.fail(Broken { message: "digest mismatch".to_owned(), errno: libc::EIO, tainted: true });
+    blob.fail(Broken {
+        message: "digest mismatch".to_owned(),
+        errno: libc::EIO,
+        tainted: true,
+        superseded: false,
+    });
     assert!(staging.commit(&record(10)).is_err());
     assert_eq!(blob.broken().unwrap().message, "digest mismatch");
 }
@@ -153,15 +161,15 @@ fn a_commit_that_fails_half_way_leaves_nothing() {
     // Each obstacle makes another step fail: writing the sidecar, renaming the data, renaming the
     // sidecar.
     let obstacles: [fn(&Layout, BlobId) -> PathBuf; 3] =
-        [Layout::part_meta, Layout::data, Layout::meta];
+        [Layout::new_meta, Layout::data, Layout::meta];
     for obstacle in obstacles {
         let dir = temp();
         let (store, _) = open(&dir);
-        let mut staging = store.stage(store.allocate(), Some(10)).unwrap();
-        staging.append(&[bytes(10)]).unwrap();
+        let staging = store.stage(store.allocate(), Some(10), Allocation::Whole).unwrap();
+        append(&staging, &[bytes(10)]).unwrap();
         staging.end();
         let blob = staging.blob();
-        let path = obstacle(&store.layout, blob.id());
+        let path = obstacle(&store.site.layout, blob.id());
         fs::create_dir(&path).unwrap();
         staging.commit(&record(10)).unwrap_err();
         assert!(!blob.committed());
@@ -176,8 +184,8 @@ fn a_dropped_staging_takes_its_file_away_but_not_from_those_who_hold_it() {
     let dir = temp();
     let (store, _) = open(&dir);
     let data = bytes(1000);
-    let mut staging = store.stage(store.allocate(), Some(5000)).unwrap();
-    staging.append(std::slice::from_ref(&data)).unwrap();
+    let staging = store.stage(store.allocate(), Some(5000), Allocation::Whole).unwrap();
+    append(&staging, std::slice::from_ref(&data)).unwrap();
     let blob = staging.blob();
     let held = blob.file().unwrap();
     assert!(Arc::ptr_eq(&held, &blob.file().unwrap()));
@@ -234,14 +242,14 @@ fn an_update_is_found_again() {
 fn space_is_taken_with_the_first_bytes_and_what_the_disk_cannot_give_leaves_nothing() {
     let dir = temp();
     let (store, _) = open(&dir);
-    let mut staging = store.stage(store.allocate(), Some(1 << 20)).unwrap();
-    staging.append(&[bytes::Bytes::from_static(b"x")]).unwrap();
+    let staging = store.stage(store.allocate(), Some(1 << 20), Allocation::Whole).unwrap();
+    append(&staging, &[bytes::Bytes::from_static(b"x")]).unwrap();
     // A filesystem without fallocate goes on without.
     let resident = store.resident().unwrap();
     assert!(resident >= 1 << 20 || resident <= 1 << 16);
     drop(staging);
-    let mut huge = store.stage(store.allocate(), Some(u64::MAX)).unwrap();
-    let error = huge.append(&[bytes::Bytes::from_static(b"x")]).err().unwrap();
+    let huge = store.stage(store.allocate(), Some(u64::MAX), Allocation::Whole).unwrap();
+    let error = append(&huge, &[bytes::Bytes::from_static(b"x")]).err().unwrap();
     assert_eq!(error.raw_os_error(), Some(libc::EFBIG));
     drop(huge);
     assert!(names(&parts(&dir)).is_empty());
@@ -254,8 +262,8 @@ fn one_id_is_staged_once() {
     let dir = temp();
     let (store, _) = open(&dir);
     let id = store.allocate();
-    let first = store.stage(id, None).unwrap();
-    let second = store.stage(id, None).err().unwrap();
+    let first = store.stage(id, None, Allocation::Whole).unwrap();
+    let second = store.stage(id, None, Allocation::Whole).err().unwrap();
     assert_eq!(second.kind(), io::ErrorKind::AlreadyExists);
     assert_eq!(names(&parts(&dir)), [id.to_string()], "the first goes on");
     drop(first);

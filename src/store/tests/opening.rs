@@ -138,7 +138,7 @@ fn a_long_life_reserves_more_ids_in_time() {
         for _ in 0..RESERVE * 3 / 4 {
             highest = store.allocate().0;
         }
-        drop(store.stage(BlobId(highest), None).unwrap());
+        drop(store.stage(BlobId(highest), None, Allocation::Whole).unwrap());
         assert!(on_disk() > highest, "an id was used that is not reserved");
     }
     // Without a reservation an id does not reach the disk.
@@ -146,14 +146,14 @@ fn a_long_life_reserves_more_ids_in_time() {
         highest = store.allocate().0;
     }
     fs::create_dir(dir.path().join("v1/state.new")).unwrap();
-    assert!(store.stage(BlobId(highest), None).is_err());
+    assert!(store.stage(BlobId(highest), None, Allocation::Whole).is_err());
     assert!(names(&parts(&dir)).is_empty());
     fs::remove_dir(dir.path().join("v1/state.new")).unwrap();
-    store.stage(BlobId(highest), None).unwrap();
+    store.stage(BlobId(highest), None, Allocation::Whole).unwrap();
     // Nor after a clean stop, before the mark of it is taken away.
     store.close().unwrap();
     assert!(State::read(&dir.path().join("v1/state")).unwrap().clean);
-    store.stage(store.allocate(), None).unwrap();
+    store.stage(store.allocate(), None, Allocation::Whole).unwrap();
     assert!(!State::read(&dir.path().join("v1/state")).unwrap().clean);
 }
 

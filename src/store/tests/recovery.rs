@@ -8,7 +8,7 @@ use super::*;
 use crate::digest::{Algorithm, Digest, sha256_hex};
 
 /// Pretends that the machine was started again since, after a clean stop or without.
-fn reboot(dir: &TempDir, clean: bool) {
+pub(super) fn reboot(dir: &TempDir, clean: bool) {
     let layout = Layout::new(dir.path());
     let mut state = State::read(&layout.state()).unwrap();
     state.boot = Some("an earlier boot".to_owned());
@@ -25,8 +25,8 @@ fn a_kill_leaves_committed_blobs_trusted_and_no_parts() {
     let dir = temp();
     let (store, _) = open(&dir);
     commit(&store, &bytes(1000));
-    let mut staging = store.stage(store.allocate(), Some(1 << 20)).unwrap();
-    staging.append(&[bytes(1000)]).unwrap();
+    let staging = store.stage(store.allocate(), Some(1 << 20), Allocation::Whole).unwrap();
+    append(&staging, &[bytes(1000)]).unwrap();
     // A daemon that is killed runs no destructors.
     std::mem::forget(staging);
     drop(store);
@@ -78,7 +78,7 @@ fn verify_finds_damage_of_the_same_length() {
     let data = bytes((checksum::BLOCK * 2 + 10) as usize);
     let blob = commit(&store, &data);
     let record = record(data.len() as u64);
-    let path = store.layout.data(blob.id());
+    let path = store.site.layout.data(blob.id());
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     for at in [0, checksum::BLOCK - 1, checksum::BLOCK, data.len() as u64 - 1] {
         assert!(store.verify(&blob, &record).unwrap());
@@ -114,7 +114,7 @@ fn everything_that_does_not_belong_is_removed() {
     let data = bytes(1000);
     let good = commit(&store, &data);
     let bad: Vec<_> = (0..6).map(|_| commit(&store, &data).id()).collect();
-    let layout = store.layout.clone();
+    let layout = store.site.layout.clone();
     drop(store);
     fs::remove_file(layout.data(bad[0])).unwrap();
     fs::remove_file(layout.meta(bad[1])).unwrap();
@@ -153,7 +153,7 @@ fn a_huge_sparse_sidecar_is_not_read_into_memory() {
     let dir = temp();
     let (store, _) = open(&dir);
     let blob = commit(&store, &bytes(10));
-    let meta = store.layout.meta(blob.id());
+    let meta = store.site.layout.meta(blob.id());
     drop(store);
     let file = fs::OpenOptions::new().write(true).open(meta).unwrap();
     file.set_len(1 << 40).unwrap();
@@ -165,7 +165,7 @@ fn an_older_state_than_the_blobs_is_not_believed() {
     let dir = temp();
     let (store, _) = open(&dir);
     let id = commit(&store, &bytes(10)).id();
-    let layout = store.layout.clone();
+    let layout = store.site.layout.clone();
     drop(store);
     State::fresh().write(&layout).unwrap();
     let (store, recovered) = open(&dir);
@@ -246,6 +246,9 @@ proptest! {
         let lengths = [0, 1, 500, 500, 2000];
         for length in lengths {
             commit(&store, &bytes(length));
+            let part = store.stage(store.allocate(), Some(4000), Allocation::Sparse).unwrap();
+            part.write(100, &[bytes(length)]).unwrap();
+            part.suspend(&record(4000)).unwrap();
         }
         drop(store);
         in_blobs.iter().for_each(|m| wreak(&blobs(&dir), m));
@@ -257,7 +260,7 @@ proptest! {
         };
         let mut usage = 0;
         for found in &recovered.blobs {
-            let length = fs::metadata(store.layout.data(found.blob.id())).unwrap().len();
+            let length = fs::metadata(store.site.layout.data(found.blob.id())).unwrap().len();
             prop_assert_eq!(length, found.record.length);
             prop_assert_eq!(found.blob.length(), Some(length));
             usage += found.usage;
@@ -266,10 +269,18 @@ proptest! {
             }
             prop_assert!(store.allocate() > found.blob.id());
         }
+        for part in &recovered.unfinished {
+            let length = fs::metadata(store.site.layout.part(part.id)).unwrap().len();
+            prop_assert!((part.present..=part.record.length).contains(&length));
+            prop_assert_eq!(part.usage, store.usage(part.id).unwrap());
+            prop_assert!(store.allocate() > part.id);
+            usage += part.usage;
+        }
         prop_assert_eq!(store.resident().unwrap(), usage);
         drop(store);
         let again = Store::open(dir.path()).unwrap().1;
         prop_assert_eq!(again.blobs.len(), recovered.blobs.len());
+        prop_assert_eq!(again.unfinished.len(), recovered.unfinished.len());
         prop_assert_eq!(again.dropped + again.parts, 0);
     }
 }

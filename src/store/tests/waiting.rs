@@ -25,7 +25,7 @@ async fn until_waiting(blob: &Blob, count: usize) {
 fn each_reader_gets_its_range_and_only_when_it_is_there() {
     let dir = temp();
     let (store, _) = open(&dir);
-    let mut staging = store.stage(store.allocate(), Some(1000)).unwrap();
+    let staging = store.stage(store.allocate(), Some(1000), Allocation::Whole).unwrap();
     let blob = staging.blob();
     let done = Arc::new(AtomicUsize::new(0));
     runtime().block_on(async {
@@ -43,7 +43,7 @@ fn each_reader_gets_its_range_and_only_when_it_is_there() {
             .collect();
         until_waiting(&blob, 200).await;
         for i in 0..100u64 {
-            staging.append(&[bytes(10)]).unwrap();
+            append(&staging, &[bytes(10)]).unwrap();
             let filled = (i + 1) * 10;
             // Those whose range ends at or below what is there, the last ones clipped to the end.
             let served = (0..200u64).filter(|i| (i * 5 + 300).min(1000) <= filled);
@@ -60,7 +60,7 @@ fn each_reader_gets_its_range_and_only_when_it_is_there() {
 fn a_wait_that_is_dropped_leaves_nothing() {
     let dir = temp();
     let (store, _) = open(&dir);
-    let staging = store.stage(store.allocate(), Some(1000)).unwrap();
+    let staging = store.stage(store.allocate(), Some(1000), Allocation::Whole).unwrap();
     let blob = staging.blob();
     runtime().block_on(async {
         for _ in 0..10 {
@@ -88,9 +88,9 @@ fn a_wait_that_is_dropped_leaves_nothing() {
 fn a_failure_ends_the_waits_for_what_is_missing_only() {
     let dir = temp();
     let (store, _) = open(&dir);
-    let mut staging = store.stage(store.allocate(), None).unwrap();
+    let staging = store.stage(store.allocate(), None, Allocation::Whole).unwrap();
     let blob = staging.blob();
-    staging.append(&[bytes(100)]).unwrap();
+    append(&staging, &[bytes(100)]).unwrap();
     runtime().block_on(async {
         let waits: Vec<_> = (0..20)
             .map(|i| {
@@ -121,7 +121,7 @@ fn a_failure_ends_the_waits_for_what_is_missing_only() {
 fn the_end_of_an_unknown_length_serves_those_who_wait_past_it() {
     let dir = temp();
     let (store, _) = open(&dir);
-    let mut staging = store.stage(store.allocate(), None).unwrap();
+    let staging = store.stage(store.allocate(), None, Allocation::Whole).unwrap();
     let blob = staging.blob();
     assert_eq!(blob.length(), None);
     runtime().block_on(async {
@@ -137,7 +137,7 @@ fn the_end_of_an_unknown_length_serves_those_who_wait_past_it() {
             tokio::spawn(async move { blob.wait_length(LONG).await.unwrap() })
         };
         until_waiting(&blob, 4).await;
-        staging.append(&[bytes(100)]).unwrap();
+        append(&staging, &[bytes(100)]).unwrap();
         assert_eq!(inside.await.unwrap(), 0..100);
         assert_eq!(blob.present(0..101), None, "there may be more");
         until_waiting(&blob, 3).await;
@@ -154,7 +154,7 @@ fn the_end_of_an_unknown_length_serves_those_who_wait_past_it() {
 fn a_wait_lasts_as_long_as_bytes_come_and_no_longer() {
     let dir = temp();
     let (store, _) = open(&dir);
-    let mut staging = store.stage(store.allocate(), Some(1000)).unwrap();
+    let staging = store.stage(store.allocate(), Some(1000), Allocation::Whole).unwrap();
     let blob = staging.blob();
     let stall = Duration::from_millis(300);
     runtime().block_on(async {
@@ -168,7 +168,7 @@ fn a_wait_lasts_as_long_as_bytes_come_and_no_longer() {
         let started = tokio::time::Instant::now();
         let mut last = started;
         while started.elapsed() < stall * 3 {
-            staging.append(&[bytes(1)]).unwrap();
+            append(&staging, &[bytes(1)]).unwrap();
             // On a machine too busy to append in time the wait may end, and rightly so.
             assert!(!wait.is_finished() || last.elapsed() >= stall / 2);
             last = tokio::time::Instant::now();
@@ -197,7 +197,7 @@ fn a_wait_lasts_as_long_as_bytes_come_and_no_longer() {
 fn odd_ranges_are_answered_at_once() {
     let dir = temp();
     let (store, _) = open(&dir);
-    let staging = store.stage(store.allocate(), Some(1000)).unwrap();
+    let staging = store.stage(store.allocate(), Some(1000), Allocation::Whole).unwrap();
     let blob = staging.blob();
     assert_eq!(blob.present(7..7), Some(7..7));
     assert_eq!(blob.present(1000..2000), Some(1000..1000));
@@ -206,6 +206,76 @@ fn odd_ranges_are_answered_at_once() {
     let reversed = blob.present(9..3);
     assert_eq!(reversed, Some(9..9));
     assert_eq!(blob.present(999..1000), None);
+}
+
+#[test]
+fn what_readers_want_is_told_in_order_and_clipped() {
+    let dir = temp();
+    let (store, _) = open(&dir);
+    let staging = store.stage(store.allocate(), Some(1000), Allocation::Sparse).unwrap();
+    let blob = staging.blob();
+    assert!(blob.wanted().is_empty());
+    let mut context = Context::from_waker(Waker::noop());
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    let _guard = runtime.enter();
+    let mut waits: Vec<_> = [900..2000, 100..200, 0..50, 100..150]
+        .map(|range| Box::pin(blob.wait_for(range, LONG)))
+        .into();
+    waits.iter_mut().for_each(|wait| assert!(wait.as_mut().poll(&mut context).is_pending()));
+    assert_eq!(blob.wanted(), [0..50, 100..150, 100..200, 900..1000]);
+    // Nobody is told of less than all that is wanted, however much of it is there.
+    staging.write(100, &[bytes(50)]).unwrap();
+    assert_eq!(blob.wanted(), [0..50, 100..200, 900..1000]);
+    assert_eq!(blob.missing(100..200), [150..200]);
+    drop(waits.remove(0));
+    assert_eq!(blob.wanted(), [0..50, 100..200]);
+    drop(waits);
+    assert!(blob.wanted().is_empty());
+}
+
+#[test]
+fn a_new_wait_for_bytes_is_demand_and_one_for_the_length_is_none() {
+    let dir = temp();
+    let (store, _) = open(&dir);
+    let staging = store.stage(store.allocate(), None, Allocation::Sparse).unwrap();
+    let blob = staging.blob();
+    let mut context = Context::from_waker(Waker::noop());
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    let _guard = runtime.enter();
+    let mut length = Box::pin(blob.wait_length(LONG));
+    let mut demand = Box::pin(blob.demand());
+    assert!(length.as_mut().poll(&mut context).is_pending());
+    assert!(demand.as_mut().poll(&mut context).is_pending(), "the length alone");
+    assert!(blob.wanted().is_empty());
+    // Asked for before the wait began, though not looked at.
+    let unseen = Box::pin(blob.demand());
+    let mut wait = Box::pin(blob.wait_for(5..10, LONG));
+    assert!(demand.as_mut().poll(&mut context).is_pending(), "not waited for yet");
+    assert!(wait.as_mut().poll(&mut context).is_pending());
+    for mut demand in [demand, unseen] {
+        assert!(demand.as_mut().poll(&mut context).is_ready());
+    }
+    let mut later = Box::pin(blob.demand());
+    assert!(later.as_mut().poll(&mut context).is_pending(), "known before it was asked for");
+    staging.write(0, &[bytes(20)]).unwrap();
+    assert!(wait.as_mut().poll(&mut context).is_ready());
+    let mut present = Box::pin(blob.wait_for(0..20, LONG));
+    assert!(present.as_mut().poll(&mut context).is_ready());
+    assert!(later.as_mut().poll(&mut context).is_pending(), "what is there is no demand");
+}
+
+#[test]
+fn a_committed_blob_misses_nothing() {
+    let dir = temp();
+    let (store, _) = open(&dir);
+    let blob = commit(&store, &bytes(1000));
+    drop(store);
+    let found = &open(&dir).1.blobs[0].blob;
+    for blob in [&blob, found] {
+        assert_eq!(blob.present_ranges(), [0..1000]);
+        assert!(blob.missing(0..5000).is_empty());
+        assert!(blob.wanted().is_empty());
+    }
 }
 
 proptest! {
@@ -220,7 +290,7 @@ proptest! {
     ) {
         let dir = temp();
         let (store, _) = open(&dir);
-        let staging = store.stage(store.allocate(), None).unwrap();
+        let staging = store.stage(store.allocate(), None, Allocation::Whole).unwrap();
         let blob = staging.blob();
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         let _guard = runtime.enter();
