@@ -1,28 +1,42 @@
 //! The HTTP side; the only room that names `reqwest`.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::digest::Digest;
+use crate::lifetime::Lifetime;
 use crate::source::Source;
 use crate::types::Pending;
 use crate::validators::Validators;
 
+mod allowed;
 mod body;
+mod breaker;
+mod budget;
+mod by_origin;
 mod clients;
 mod connect;
+mod credit;
 mod dead;
+mod declared;
 mod fault;
 mod head;
 mod http;
+mod material;
+mod partial;
+mod pem;
+mod proxies;
 mod redirect;
 mod request;
 mod retry;
 mod settings;
 mod stats;
 mod tls;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +57,26 @@ pub trait Origin: Send + Sync + 'static {
     /// # Errors
     /// See [`FailureKind`].
     fn get(&self, ask: Ask) -> Pending<'_, Result<Answer, Failure>>;
+
+    /// Asks for some bytes of a version that is known by a strong tag: one GET with `Range` and
+    /// `If-Range` (RFC 9110, section 14.2 and 13.1.5), redirects and retries as in
+    /// [`get`](Origin::get).
+    ///
+    /// Of a 206 everything is checked before its first byte is handed out: unit, first and last
+    /// byte, complete length, tag, coding; a multipart answer is refused.
+    ///
+    /// # Errors
+    /// See [`FailureKind`]; a 206 that does not fit what was asked is [`FailureKind::BadAnswer`],
+    /// and so is a 416 that gives no other length: it denies bytes that the version has.
+    fn range(&self, ask: RangeAsk) -> Pending<'_, Result<RangeAnswer, Failure>>;
+
+    /// Returns how many connections may be used for one body of this source; at least 1.
+    fn connections(&self, source: &Source) -> usize;
+
+    /// Notes that the origin of a source gave other bytes under the same strong tag: from now on
+    /// its [`Head::ranges`] are false, and [`range`](Origin::range) answers
+    /// [`RangeAnswer::NotServed`] without asking. Counted and logged here.
+    fn lied(&self, source: &Source);
 }
 
 /// One question to an origin.
@@ -54,6 +88,35 @@ pub struct Ask {
     pub validators: Option<Validators>,
     /// How long to try.
     pub patience: Patience,
+    /// Only so many bytes from the beginning are wanted for now. An origin that serves no ranges
+    /// sends the whole body all the same.
+    pub first: Option<u64>,
+}
+
+/// A question for some bytes of a known version.
+#[derive(Clone, Debug)]
+pub struct RangeAsk {
+    /// What to fetch.
+    pub source: Arc<Source>,
+    /// The bytes wanted; not empty, and within `length`.
+    pub range: Range<u64>,
+    /// The strong tag of the version.
+    pub tag: String,
+    /// The length of the whole version.
+    pub length: u64,
+    /// How long to try.
+    pub patience: Patience,
+}
+
+/// What came of a question for some bytes.
+pub enum RangeAnswer {
+    /// The bytes asked for, of the version asked for; the body holds exactly those.
+    Part(Box<dyn Body>),
+    /// The origin has another version now: another tag, another length (also in a 416), or 412.
+    Changed,
+    /// The origin sent the whole of the same version, now or within the last five minutes, or is
+    /// known to lie: it has no ranges to give.
+    NotServed,
 }
 
 /// How long a question may be tried before it fails.
@@ -69,19 +132,40 @@ pub enum Patience {
 /// What an origin answered.
 pub enum Answer {
     /// 304 to a conditional request of ours, with no other strong tag than the one asked about.
-    /// Holds the validators to keep from now on: those asked with, updated by the answer's.
-    NotModified(Validators),
-    /// A whole representation (200).
+    NotModified(Unchanged),
+    /// A representation: whole (200), or its beginning (206) where only that was asked for.
     Found(Head, Box<dyn Body>),
 }
 
-/// The head of a 200 answer.
+/// What a 304 leaves in force.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unchanged {
+    /// The validators to keep from now on: those asked with, updated by the answer's.
+    pub validators: Validators,
+    /// What the answer says of its use without asking; fields that it lacks are for the stored
+    /// ones to fill in ([`Lifetime::updated`]).
+    pub lifetime: Lifetime,
+}
+
+/// The head of an answer with a body.
 #[derive(Clone, Debug)]
 pub struct Head {
     /// ETag and Last-Modified as received.
     pub validators: Validators,
-    /// Content-Length, where announced.
+    /// The length of the whole representation, where announced.
     pub length: Option<u64>,
+    /// The bytes that the body holds where it is only a part (206); `None`: all of them.
+    pub part: Option<Range<u64>>,
+    /// Whether ranges of this version can be asked for: strong tag, known length, and the origin
+    /// neither says `Accept-Ranges: none` nor is known to lie.
+    pub ranges: bool,
+    /// Whether the origin says that it serves them (`Accept-Ranges: bytes`), or just has.
+    pub offered: bool,
+    /// What Repr-Digest, or in a whole answer also Content-Digest (RFC 9530) or Content-MD5, says
+    /// of the whole representation: the strongest known algorithm of them.
+    pub digest: Option<Digest>,
+    /// What the answer says of its use without asking.
+    pub lifetime: Lifetime,
     /// How the end of the body is known.
     pub framing: Framing,
     /// When the head came.
@@ -107,7 +191,7 @@ pub trait Body: Send {
     /// [`Framing::Close`], ended as its framing demands.
     ///
     /// # Errors
-    /// Cut, reset, longer than announced, no byte for 30 s, or under 16 KiB/s over 30 s.
+    /// Cut, reset, longer than announced, no byte for 10 s, or under 16 KiB/s over 30 s.
     fn chunk(&mut self) -> Pending<'_, Result<Option<Bytes>, Failure>>;
 }
 

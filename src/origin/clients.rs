@@ -1,17 +1,20 @@
-//! The HTTP clients: one for each TLS setting and each reach.
+//! The HTTP clients: one for each TLS setting, proxy and reach.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Client;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
-use rustls::ClientConfig;
-use url::{Host, Url};
+use url::Url;
 
+use super::by_origin::ByOrigin;
 use super::connect::{GuardedResolver, Limits};
+use super::proxies::Proxies;
 use super::redirect::Reach;
 use super::settings::{OriginSettings, OriginTls, SettingsError};
-use super::tls;
+use super::tls::{Tls, TlsFiles};
+use crate::route::Proxy;
 
 /// How long an unused connection is kept: less than the 60 to 75 s after which common servers
 /// close it, so that a request seldom meets a connection that is just being closed.
@@ -25,24 +28,26 @@ const KEEP_PER_HOST: usize = 16;
 pub(super) struct Clients {
     /// The first is for origins without a setting of their own.
     sets: Vec<ClientSet>,
-    /// By host as a URL shows it; empty in most installations.
-    by_host: HashMap<String, Vec<PortRule>>,
+    /// Indices into the sets.
+    of: ByOrigin<usize>,
 }
 
-/// The setting for one host, on one port or on all.
-#[derive(Clone, Copy, Debug)]
-struct PortRule {
-    port: Option<u16>,
-    set: usize,
+/// What a set of clients is made for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Way {
+    tls: OriginTls,
+    proxy: Option<Proxy>,
 }
 
-/// The clients for one TLS setting. Each reach has a pool of its own: a connection made for a
-/// configured URL must not carry a request that a redirect asks for.
+/// The clients for one way. Each reach has a pool of its own: a connection made for a configured
+/// URL must not carry a request that a redirect asks for.
 #[derive(Debug)]
 struct ClientSet {
     any: Client,
     local: Client,
     public: Client,
+    files: Option<Arc<TlsFiles>>,
+    proxied: bool,
 }
 
 impl Clients {
@@ -51,34 +56,34 @@ impl Clients {
     /// # Errors
     /// The first setting that is wrong.
     pub(super) fn new(settings: &OriginSettings) -> Result<Clients, SettingsError> {
-        let plain = OriginTls::default();
-        let mut sets = vec![ClientSet::new(settings, &tls::config("default", &plain)?)?];
-        let mut known: HashMap<&OriginTls, usize> = HashMap::from([(&plain, 0)]);
-        let mut by_host: HashMap<String, Vec<PortRule>> = HashMap::new();
-        let mut origins: Vec<_> = settings.per_origin.iter().collect();
-        origins.sort_unstable_by_key(|(origin, _)| *origin);
-        for (origin, tls) in origins {
-            let (host, port) = parse_origin(origin)?;
-            let set = match known.get(tls) {
+        let mut origins: Vec<_> =
+            settings.per_origin.keys().chain(settings.proxies.keys()).collect();
+        origins.sort_unstable();
+        origins.dedup();
+        let mut sets = vec![ClientSet::new(settings, "default", &Way::default())?];
+        let mut known = HashMap::from([(Way::default(), 0)]);
+        let mut of = Vec::new();
+        for origin in origins {
+            let way = Way {
+                tls: settings.per_origin.get(origin).cloned().unwrap_or_default(),
+                proxy: settings.proxies.get(origin).cloned(),
+            };
+            let set = match known.get(&way) {
                 Some(set) => *set,
                 None => {
-                    sets.push(ClientSet::new(settings, &tls::config(origin, tls)?)?);
-                    known.insert(tls, sets.len() - 1);
+                    sets.push(ClientSet::new(settings, origin, &way)?);
+                    known.insert(way, sets.len() - 1);
                     sets.len() - 1
                 }
             };
-            by_host.entry(host).or_default().push(PortRule { port, set });
+            of.push((origin, set));
         }
-        // The exact port before the rule for all of them.
-        for rules in by_host.values_mut() {
-            rules.sort_unstable_by_key(|rule| rule.port.is_none());
-        }
-        Ok(Clients { sets, by_host })
+        Ok(Clients { sets, of: ByOrigin::new(of)? })
     }
 
     /// Returns the client for a URL.
     pub(super) fn pick(&self, url: &Url, reach: Reach) -> &Client {
-        let set = &self.sets[self.set(url)];
+        let set = self.set(url);
         match reach {
             Reach::Any => &set.any,
             Reach::Local => &set.local,
@@ -86,56 +91,57 @@ impl Clients {
         }
     }
 
-    fn set(&self, url: &Url) -> usize {
-        if self.by_host.is_empty() {
-            return 0;
-        }
-        let rules = url.host_str().and_then(|host| self.by_host.get(host));
-        let port = url.port_or_known_default();
-        rules
-            .and_then(|rules| rules.iter().find(|rule| rule.port.is_none() || rule.port == port))
-            .map_or(0, |rule| rule.set)
+    /// Says whether a request for a URL may go through a proxy, so that the address it was sent to
+    /// is not the origin's.
+    pub(super) fn is_proxied(&self, url: &Url) -> bool {
+        self.set(url).proxied
+    }
+
+    /// Looks whether TLS files have changed; blocks while it does.
+    pub(super) fn look(&self) {
+        self.sets.iter().filter_map(|set| set.files.as_ref()).for_each(|files| files.look());
+    }
+
+    /// Returns why TLS files as they are now cannot be used, a sentence each.
+    pub(super) fn problems(&self) -> impl Iterator<Item = String> {
+        self.sets.iter().filter_map(|set| set.files.as_ref()).flat_map(|files| files.problems())
+    }
+
+    fn set(&self, url: &Url) -> &ClientSet {
+        &self.sets[self.of.get(url).copied().unwrap_or(0)]
     }
 }
 
-/// Parses `host` or `host:port` as they stand in a URL.
-fn parse_origin(text: &str) -> Result<(String, Option<u16>), SettingsError> {
-    let wrong = || SettingsError::NotAnOrigin { origin: text.to_owned() };
-    let bracket = text.rfind(']').unwrap_or(0);
-    let (host, port) = match text[bracket..].rfind(':') {
-        Some(colon) => {
-            let (host, port) = text.split_at(bracket + colon);
-            (host, Some(port[1..].parse().map_err(|_| wrong())?))
-        }
-        None => (text, None),
-    };
-    let host = Host::parse(host).map_err(|_| wrong())?;
-    Ok((host.to_string(), port))
-}
-
 impl ClientSet {
-    fn new(settings: &OriginSettings, tls: &ClientConfig) -> Result<ClientSet, SettingsError> {
+    fn new(settings: &OriginSettings, origin: &str, way: &Way) -> Result<ClientSet, SettingsError> {
+        let tls = Tls::new(origin, &way.tls)?;
+        let proxies = Proxies::new(way.proxy.as_ref(), &|name| std::env::var(name).ok())?;
+        let client = |reach| client(settings, &tls, &proxies, reach);
         Ok(ClientSet {
-            any: client(settings, tls, Reach::Any)?,
-            local: client(settings, tls, Reach::Local)?,
-            public: client(settings, tls, Reach::Public)?,
+            any: client(Reach::Any)?,
+            local: client(Reach::Local)?,
+            public: client(Reach::Public)?,
+            proxied: !proxies.rules.is_empty(),
+            files: tls.files,
         })
     }
 }
 
 fn client(
     settings: &OriginSettings,
-    tls: &ClientConfig,
+    tls: &Tls,
+    proxies: &Proxies,
     reach: Reach,
 ) -> Result<Client, SettingsError> {
     let mut fields = HeaderMap::new();
     // Without the field every coding would be acceptable (RFC 9110, section 12.5.3).
     fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let builder = Client::builder()
-        .tls_backend_preconfigured(tls.clone())
+        .tls_backend_preconfigured(tls.config.clone())
         .user_agent(settings.user_agent.as_str())
         .default_headers(fields)
         .http1_only()
+        // The client would look at the environment by itself.
         .no_proxy()
         .referer(false)
         .redirect(reqwest::redirect::Policy::none())
@@ -143,10 +149,13 @@ fn client(
         .tcp_nodelay(true)
         .pool_idle_timeout(KEEP_IDLE)
         .pool_max_idle_per_host(KEEP_PER_HOST)
-        .connector_layer(Limits { otherwise: settings.connect_timeout });
+        .connector_layer(Limits { otherwise: settings.connect_timeout, files: tls.files.clone() });
+    let builder = proxies.rules.iter().cloned().fold(builder, |builder, rule| builder.proxy(rule));
     let builder = match reach {
         Reach::Any => builder,
-        Reach::Local | Reach::Public => builder.dns_resolver(GuardedResolver(reach)),
+        Reach::Local | Reach::Public => {
+            builder.dns_resolver(GuardedResolver { reach, exempt: Arc::clone(&proxies.hosts) })
+        }
     };
     builder
         .build()
@@ -158,36 +167,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_hosts_with_or_without_a_port() {
-        let good = |text: &str| parse_origin(text).expect(text);
-        assert_eq!(good("a.b"), ("a.b".to_owned(), None));
-        assert_eq!(good("A.b:8443"), ("a.b".to_owned(), Some(8443)));
-        assert_eq!(good("127.1:1"), ("127.0.0.1".to_owned(), Some(1)));
-        assert_eq!(good("[::1]:9"), ("[::1]".to_owned(), Some(9)));
-        assert_eq!(good("[0::1]"), ("[::1]".to_owned(), None));
-        for bad in ["", ":80", "a:", "a:x", "a:70000", "a/b", "https://a", "a b", "::1"] {
-            let error = parse_origin(bad).expect_err(bad).to_string();
-            assert!(error.starts_with(&format!("`{bad}`")), "{error}");
-        }
-    }
-
-    #[test]
-    fn the_exact_port_wins_and_equal_settings_share_clients() {
+    fn equal_settings_share_clients() {
         let tls = |insecure_skip_verify| OriginTls { insecure_skip_verify, ..OriginTls::default() };
         let per_origin = [("a", tls(true)), ("a:444", tls(false)), ("b:443", tls(true))];
+        let proxy = "http://127.0.0.1:3128".parse().expect("a proxy");
         let clients = Clients::new(&OriginSettings {
             per_origin: per_origin.map(|(o, t)| (o.to_owned(), t)).into(),
+            proxies: [("p".to_owned(), proxy)].into(),
             ..OriginSettings::default()
         });
         let clients = clients.expect("clients");
-        let set = |url: &str| clients.set(&Url::parse(url).expect("a URL"));
-        assert_eq!(clients.sets.len(), 2);
-        assert_eq!(set("https://a/"), 1);
-        assert_eq!(set("https://A:8443/"), 1);
-        assert_eq!(set("https://a:444/"), 0);
-        assert_eq!(set("https://b/"), 1);
-        assert_eq!(set("https://b:444/"), 0);
-        assert_eq!(set("https://c/"), 0);
+        let set = |url: &str| {
+            let found = clients.set(&Url::parse(url).expect("a URL"));
+            clients.sets.iter().position(|set| std::ptr::eq(set, found))
+        };
+        assert_eq!(clients.sets.len(), 3);
+        assert_eq!(set("https://a/"), Some(1));
+        assert_eq!(set("https://a:444/"), Some(0));
+        assert_eq!(set("https://b/"), Some(1));
+        assert_eq!(set("https://c/"), Some(0));
+        assert_eq!(set("http://p/"), Some(2));
+        assert!(clients.sets[2].proxied && !clients.sets[1].proxied);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::redirect::{Reach, permitted};
+use super::tls::TlsFiles;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -38,18 +40,21 @@ pub(super) async fn watched<F: Future>(limit: Duration, sending: F) -> (F::Outpu
     ROAD.scope(road, run).await
 }
 
-/// Wraps the client's connector with the limit of the request it works for.
-#[derive(Clone, Copy, Debug)]
+/// Wraps the client's connector: it gets the limit of the request it works for, and TLS files are
+/// looked at first.
+#[derive(Clone, Debug)]
 pub(super) struct Limits {
     /// The limit where the request is not known.
     pub(super) otherwise: Duration,
+    /// What the handshake will use.
+    pub(super) files: Option<Arc<TlsFiles>>,
 }
 
 impl<S> Layer<S> for Limits {
     type Service = Limited<S>;
 
     fn layer(&self, inner: S) -> Limited<S> {
-        Limited { inner, otherwise: self.otherwise }
+        Limited { inner, otherwise: self.otherwise, files: self.files.clone() }
     }
 }
 
@@ -58,11 +63,13 @@ impl<S> Layer<S> for Limits {
 pub(super) struct Limited<S> {
     inner: S,
     otherwise: Duration,
+    files: Option<Arc<TlsFiles>>,
 }
 
 impl<S, T> Service<T> for Limited<S>
 where
-    S: Service<T, Error = BoxError>,
+    S: Service<T, Error = BoxError> + Clone + Send + 'static,
+    T: Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = S::Response;
@@ -80,8 +87,17 @@ where
                 road.limit
             })
             .unwrap_or(self.otherwise);
-        let connecting = self.inner.call(target);
+        let files = self.files.clone();
+        // The one that was polled ready is the one to call.
+        let spare = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, spare);
         Box::pin(async move {
+            let connecting = async move {
+                if let Some(files) = files {
+                    files.look_if_due().await;
+                }
+                inner.call(target).await
+            };
             match tokio::time::timeout(limit, connecting).await {
                 Ok(result) => result,
                 Err(_) => Err(ConnectTimeout(limit).into()),
@@ -102,12 +118,18 @@ pub(super) struct RefusedAddress(IpAddr);
 
 /// Resolves names for requests that follow a redirect: leaves out the addresses that the rules
 /// refuse. Literal addresses do not come here; [`permitted`] is asked about them before sending.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct GuardedResolver(pub(super) Reach);
+#[derive(Clone, Debug)]
+pub(super) struct GuardedResolver {
+    /// What the request may reach.
+    pub(super) reach: Reach,
+    /// The proxies, by the name that they are configured with: an operator chose their addresses.
+    pub(super) exempt: Arc<[String]>,
+}
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let reach = self.0;
+        let exempt = self.exempt.iter().any(|host| host == name.as_str());
+        let reach = if exempt { Reach::Any } else { self.reach };
         Box::pin(async move {
             let found: Vec<SocketAddr> =
                 tokio::net::lookup_host((name.as_str(), 0)).await?.collect();

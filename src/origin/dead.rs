@@ -2,60 +2,92 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use url::{Origin as UrlOrigin, Url};
 
-/// Remembers for a short time which origins (scheme, host, port) could not be connected to, so
-/// that a listing of many cold names of a dead origin waits for one of them only.
-#[derive(Debug, Default)]
+use super::FailureKind;
+use super::breaker::{Asker, Breaker, Rules, Verdict};
+use super::fault::Fault;
+use super::retry::Hope;
+
+/// How long an origin is remembered after its last failure, when nobody asks for it any more.
+const FORGET: Duration = Duration::from_secs(60);
+
+/// The breakers of all origins (scheme, host, port) that could not be connected to and have not
+/// answered since.
+#[derive(Debug)]
 pub(super) struct Dead {
+    rules: Rules,
     /// False while the map is empty: then nothing is locked or computed.
     any: AtomicBool,
-    seen: Mutex<HashMap<UrlOrigin, Seen>>,
-}
-
-#[derive(Debug)]
-struct Seen {
-    at: Instant,
-    until: Instant,
-    why: String,
-}
-
-/// What is remembered of a dead origin.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
-    /// What the last connection failed with.
-    pub(super) why: String,
-    /// How long ago that was.
-    pub(super) age: Duration,
-    /// For how long it is still believed.
-    pub(super) left: Duration,
+    seen: Mutex<HashMap<UrlOrigin, Breaker>>,
 }
 
 impl Dead {
-    /// Notes that an origin could not be connected to.
-    pub(super) fn note(&self, url: &Url, why: &str, keep: Duration, now: Instant) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|_, one| one.until > now);
-        let one = Seen { at: now, until: now + keep, why: why.to_owned() };
-        seen.insert(url.origin(), one);
-        self.any.store(true, Relaxed);
+    /// Starts with no origin known.
+    pub(super) fn new(rules: Rules) -> Dead {
+        Dead { rules, any: AtomicBool::new(false), seen: Mutex::default() }
     }
 
-    /// Returns what is remembered of an origin, if that is still believed.
-    pub(super) fn verdict(&self, url: &Url, now: Instant) -> Option<Verdict> {
+    /// Lets a request for a URL pass, or says why not.
+    ///
+    /// # Errors
+    /// See [`Breaker::admit`].
+    pub(super) fn admit(&self, url: &Url, asker: Asker, now: Instant) -> Result<(), Verdict> {
         if !self.any.load(Relaxed) {
-            return None;
+            return Ok(());
         }
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let one = seen.get(&url.origin()).filter(|one| one.until > now)?;
-        Some(Verdict {
-            why: one.why.clone(),
-            age: now.duration_since(one.at),
-            left: one.until.duration_since(now),
-        })
+        match self.lock().get_mut(&url.origin()) {
+            Some(breaker) => breaker.admit(asker, &self.rules, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes how a request failed that brought no head; `on_kept` says that no connection was made
+    /// for it.
+    pub(super) fn failed(&self, url: &Url, fault: &Fault, on_kept: bool, now: Instant) {
+        match (fault.hope, fault.kind) {
+            // A kept connection that ends says nothing of new ones.
+            (Hope::Reset, _) if on_kept => {}
+            (Hope::Connect | Hope::Reset, _) => self.count(url, &fault.text, now),
+            // Somebody is there.
+            (_, FailureKind::Tls | FailureKind::BadAnswer) => self.clear(url),
+            // Silence does not tell an origin from a network that swallows everything.
+            _ => {}
+        }
+    }
+
+    fn count(&self, url: &Url, why: &str, now: Instant) {
+        let origin = url.origin();
+        let mut seen = self.lock();
+        seen.retain(|_, breaker| breaker.age(now) < FORGET);
+        let opened = match seen.get_mut(&origin) {
+            Some(breaker) => breaker.failed(why, &self.rules, now),
+            None => {
+                let breaker = Breaker::new(why, &self.rules, now);
+                let opened = breaker.is_open();
+                seen.insert(origin.clone(), breaker);
+                opened
+            }
+        };
+        self.any.store(true, Relaxed);
+        drop(seen);
+        if opened {
+            tracing::warn!(
+                origin = origin.ascii_serialization(),
+                why,
+                "the origin is away: it is asked now and then only, until it answers"
+            );
+        }
+    }
+
+    /// Notes that a question to an origin was given up because no connection came about.
+    pub(super) fn gave_up(&self, url: &Url, now: Instant) {
+        if let Some(breaker) = self.lock().get_mut(&url.origin()) {
+            breaker.gave_up(&self.rules, now);
+        }
     }
 
     /// Forgets an origin that has answered.
@@ -63,9 +95,36 @@ impl Dead {
         if !self.any.load(Relaxed) {
             return;
         }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.remove(&url.origin());
+        let mut seen = self.lock();
+        let breaker = seen.remove(&url.origin());
         self.any.store(!seen.is_empty(), Relaxed);
+        drop(seen);
+        if breaker.is_some_and(|breaker| breaker.is_open()) {
+            let origin = url.origin().ascii_serialization();
+            tracing::info!(origin, "the origin answers again");
+        }
+    }
+
+    /// Returns a sentence for each origin whose circuit is open, in the order of their names.
+    pub(super) fn away(&self) -> Vec<String> {
+        let seen = self.lock();
+        let open = seen.iter().filter(|(_, breaker)| breaker.is_open());
+        let mut told: Vec<_> = open
+            .map(|(origin, breaker)| {
+                let origin = origin.ascii_serialization();
+                format!(
+                    "{origin} is away ({}); it is asked every {} s",
+                    breaker.why(),
+                    self.rules.probe_every.as_secs()
+                )
+            })
+            .collect();
+        told.sort_unstable();
+        told
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<UrlOrigin, Breaker>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -73,24 +132,76 @@ impl Dead {
 mod tests {
     use super::*;
 
+    fn dead() -> Dead {
+        Dead::new(Rules {
+            after: 2,
+            probe_every: Duration::from_secs(5),
+            dead_for: Duration::from_secs(2),
+        })
+    }
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).expect("a URL")
+    }
+
+    fn fault(kind: FailureKind, hope: Hope) -> Fault {
+        Fault { hope, ..Fault::new(kind, "connection refused") }
+    }
+
     #[test]
-    fn a_dead_origin_is_believed_for_its_time_and_until_it_answers() {
-        let dead = Dead::default();
-        let url = |text: &str| Url::parse(text).expect("a URL");
+    fn an_origin_is_scheme_host_and_port_and_forgotten_when_it_answers() {
+        let dead = dead();
         let start = Instant::now();
-        let keep = Duration::from_secs(2);
-        assert_eq!(dead.verdict(&url("http://a/x"), start), None);
-        dead.note(&url("http://a/x"), "connection refused", keep, start);
-        let later = start + Duration::from_millis(500);
-        let verdict = dead.verdict(&url("http://a:80/y?q"), later);
-        let verdict = verdict.expect("remembered");
+        let refused = fault(FailureKind::Unreachable, Hope::Connect);
+        assert_eq!(dead.admit(&url("http://a/x"), Asker::NewCold, start), Ok(()));
+        dead.failed(&url("http://a/x"), &refused, false, start);
+        dead.failed(&url("http://a/x"), &refused, false, start);
+        let admit = |text| dead.admit(&url(text), Asker::Other, start);
+        let verdict = admit("http://a:80/y?q").expect_err("open");
         assert_eq!(verdict.why, "connection refused");
-        assert_eq!(verdict.left, Duration::from_millis(1500));
-        assert_eq!(dead.verdict(&url("http://a:81/x"), later), None);
-        assert_eq!(dead.verdict(&url("https://a/x"), later), None);
-        assert_eq!(dead.verdict(&url("http://a/x"), start + keep), None);
+        assert_eq!(dead.away(), ["http://a is away (connection refused); it is asked every 5 s"]);
+        for other in ["http://a:81/x", "https://a/x", "http://b/x"] {
+            assert_eq!(admit(other), Ok(()), "{other}");
+        }
         dead.clear(&url("http://a/"));
-        assert_eq!(dead.verdict(&url("http://a/x"), later), None);
-        assert!(!dead.any.load(Relaxed));
+        assert_eq!(admit("http://a/x"), Ok(()));
+        assert!(!dead.any.load(Relaxed) && dead.away().is_empty());
+    }
+
+    #[test]
+    fn what_shows_that_somebody_is_there_is_no_failed_connection() {
+        let start = Instant::now();
+        let x = url("http://a/x");
+        for (kind, hope, on_kept, opens) in [
+            (FailureKind::Unreachable, Hope::Connect, false, true),
+            (FailureKind::BadAnswer, Hope::Reset, false, true),
+            (FailureKind::BadAnswer, Hope::Reset, true, false),
+            (FailureKind::Silent, Hope::Silent, false, false),
+            (FailureKind::Tls, Hope::None, false, false),
+            (FailureKind::BadAnswer, Hope::None, false, false),
+            (FailureKind::Local, Hope::None, false, false),
+        ] {
+            let dead = dead();
+            for _ in 0..2 {
+                dead.failed(&x, &fault(kind, hope), on_kept, start);
+            }
+            assert_eq!(!dead.away().is_empty(), opens, "{kind:?} {hope:?} {on_kept}");
+        }
+        let dead = dead();
+        let refused = fault(FailureKind::Unreachable, Hope::Connect);
+        dead.failed(&x, &refused, false, start);
+        dead.failed(&x, &fault(FailureKind::Tls, Hope::None), false, start);
+        dead.failed(&x, &refused, false, start);
+        assert!(dead.away().is_empty(), "not in a row");
+    }
+
+    #[test]
+    fn origins_that_nobody_asks_for_are_forgotten() {
+        let dead = dead();
+        let start = Instant::now();
+        let refused = fault(FailureKind::Unreachable, Hope::Connect);
+        dead.failed(&url("http://a/"), &refused, false, start);
+        dead.failed(&url("http://b/"), &refused, false, start + FORGET);
+        assert_eq!(dead.lock().len(), 1);
     }
 }

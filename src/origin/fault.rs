@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::Response;
 use reqwest::StatusCode;
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{DATE, RETRY_AFTER};
 
 use super::FailureKind;
 use super::connect::{ConnectTimeout, RefusedAddress};
@@ -60,7 +60,7 @@ impl Fault {
             .headers()
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
-            .and_then(|value| retry::retry_after(value, now));
+            .and_then(|value| retry::retry_after(value, sent_at(response).unwrap_or(now)));
         Fault { kind, hope, text, retry_after }
     }
 
@@ -81,6 +81,12 @@ impl Fault {
         if error.is_builder() {
             return Fault::new(FailureKind::Local, "the request cannot be built");
         }
+        if find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse_too_large) {
+            return Fault::new(
+                FailureKind::BadAnswer,
+                "the header of the answer has more than 100 fields or is too long",
+            );
+        }
         if ended(error) {
             return Fault {
                 hope: Hope::Reset,
@@ -97,6 +103,12 @@ impl Fault {
     pub(super) fn body_text(error: &reqwest::Error) -> String {
         innermost(error)
     }
+}
+
+/// Returns the time of an answer by the origin's own clock: a date in Retry-After is of that clock.
+fn sent_at(response: &Response) -> Option<SystemTime> {
+    let date = response.headers().get(DATE)?.to_str().ok()?;
+    httpdate::parse_http_date(date).ok()
 }
 
 impl From<Refused> for Fault {

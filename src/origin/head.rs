@@ -4,34 +4,93 @@ use std::time::SystemTime;
 
 use reqwest::Response;
 use reqwest::header::{
-    CONTENT_ENCODING, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, TRANSFER_ENCODING,
+    ACCEPT_RANGES, CONTENT_ENCODING, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, TRANSFER_ENCODING,
 };
 
+use super::declared;
 use super::fault::Fault;
+use super::partial::Piece;
 use super::{FailureKind, Framing, Head};
+use crate::lifetime::Lifetime;
 use crate::validators::Validators;
 
-/// Returns the head of a 200 answer.
+/// The most that the fields of a head may take, names and values together, in bytes. Their count
+/// is limited by the client, to 100.
+pub(super) const MAX_FIELDS: usize = 64 * 1024;
+
+/// Refuses a head whose fields take too much.
+///
+/// # Errors
+/// More than [`MAX_FIELDS`].
+pub(super) fn check_size(headers: &HeaderMap) -> Result<(), Fault> {
+    let size: usize = fields(headers).map(|(name, value)| name.len() + value.len()).sum();
+    if size <= MAX_FIELDS {
+        return Ok(());
+    }
+    let text = format!("the header of the answer has {size} bytes, at most {MAX_FIELDS} are read");
+    Err(Fault::new(FailureKind::BadAnswer, text))
+}
+
+/// Returns every field line: the name in lower case, the value as received.
+pub(super) fn fields(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+}
+
+/// Returns the head of a 200, or of a 206 whose Content-Range says `piece`. Whether the origin is
+/// to be believed about ranges is for the caller to add.
 ///
 /// # Errors
 /// A content coding or transfer coding that was not asked for.
-pub(super) fn found(response: &Response, at: SystemTime) -> Result<Head, Fault> {
+pub(super) fn found(
+    response: &Response,
+    piece: Option<&Piece>,
+    asked_at: SystemTime,
+    at: SystemTime,
+) -> Result<Head, Fault> {
     let headers = response.headers();
     check_coding(headers)?;
     // The client has checked that Content-Length is one number, and ignores it beside
     // Transfer-Encoding (RFC 9112, section 6.3), as its idea of the length shows.
-    let length = response.content_length();
-    let framing = framing(headers, length)?;
+    let announced = response.content_length();
+    let framing = framing(headers, announced)?;
+    let length = match piece {
+        Some(piece) => Some(piece.complete),
+        None => announced.filter(|_| framing == Framing::Length),
+    };
+    let validators = validators(headers);
     Ok(Head {
-        validators: validators(headers),
-        length: length.filter(|_| framing == Framing::Length),
+        part: piece.map(|piece| piece.range.clone()),
+        offered: piece.is_some() || offers_ranges(headers),
+        ranges: length.is_some() && validators.strong().is_some() && !denies_ranges(headers),
+        digest: declared::strongest(headers, piece.is_none()),
+        lifetime: Lifetime::read(fields(headers), asked_at, at),
+        validators,
+        length,
         framing,
         at,
     })
 }
 
+/// Says whether the origin serves no ranges of this (RFC 9110, section 14.3).
+fn denies_ranges(headers: &HeaderMap) -> bool {
+    range_units(headers).any(|unit| unit.eq_ignore_ascii_case(b"none"))
+}
+
+/// Says whether it says that it serves them.
+fn offers_ranges(headers: &HeaderMap) -> bool {
+    range_units(headers).any(|unit| unit.eq_ignore_ascii_case(b"bytes"))
+}
+
+fn range_units(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let values = headers.get_all(ACCEPT_RANGES).iter();
+    values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
 /// Refuses a body that is not the representation itself: "identity" was the only coding allowed.
-fn check_coding(headers: &HeaderMap) -> Result<(), Fault> {
+///
+/// # Errors
+/// Any other coding.
+pub(super) fn check_coding(headers: &HeaderMap) -> Result<(), Fault> {
     let coded = headers
         .get_all(CONTENT_ENCODING)
         .iter()
@@ -45,7 +104,11 @@ fn check_coding(headers: &HeaderMap) -> Result<(), Fault> {
     Ok(())
 }
 
-fn framing(headers: &HeaderMap, length: Option<u64>) -> Result<Framing, Fault> {
+/// Returns how the end of a body is known; `length` is what the client makes of Content-Length.
+///
+/// # Errors
+/// A transfer coding other than chunked.
+pub(super) fn framing(headers: &HeaderMap, length: Option<u64>) -> Result<Framing, Fault> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) if length.is_some() => Ok(Framing::Length),
@@ -66,7 +129,7 @@ fn validators(headers: &HeaderMap) -> Validators {
 }
 
 /// Returns a field that came once and is text.
-fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+pub(super) fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => std::str::from_utf8(value.as_bytes())
@@ -79,37 +142,37 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 
 /// What a 304 means for the version that was asked about.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Unchanged {
+pub(super) enum Still {
     /// It is current; these are the validators to keep.
-    Yes(Validators),
+    Current(Validators),
     /// The answer speaks of another version.
     Other,
 }
 
 /// Judges the head of a 304 to a request with these validators (RFC 9111, section 4.3.4).
-pub(super) fn not_modified(asked: &Validators, headers: &HeaderMap) -> Unchanged {
+pub(super) fn not_modified(asked: &Validators, headers: &HeaderMap) -> Still {
     let answer = validators(headers);
     let (Some(ours), Some(theirs)) = (&asked.etag, &answer.etag) else {
         // A tag in the answer to a question by date is not adopted: the date is exact to a second
         // only, so the tag may be that of a later body.
-        return Unchanged::Yes(asked.clone());
+        return Still::Current(asked.clone());
     };
     if opaque(ours) != opaque(theirs) {
         return match answer.strong() {
-            Some(_) => Unchanged::Other,
-            None => Unchanged::Yes(asked.clone()),
+            Some(_) => Still::Other,
+            None => Still::Current(asked.clone()),
         };
     }
     // The tag we hold stays: an intermediary may have weakened the answer's, and our bytes are
     // those that ours was given for.
-    Unchanged::Yes(Validators {
+    Still::Current(Validators {
         etag: asked.etag.clone(),
         last_modified: answer.last_modified.or_else(|| asked.last_modified.clone()),
     })
 }
 
 /// Returns an entity tag without its weakness mark: the weak comparison.
-fn opaque(tag: &str) -> &str {
+pub(super) fn opaque(tag: &str) -> &str {
     tag.strip_prefix("W/").unwrap_or(tag)
 }
 
@@ -167,17 +230,17 @@ mod tests {
         let strong = v(Some("\"a\""), Some("Mon"));
         for same in [&[][..], &[("etag", "\"a\"")], &[("etag", "W/\"a\"")], &[("etag", "W/\"b\"")]]
         {
-            assert_eq!(judge(&strong, same), Unchanged::Yes(strong.clone()), "{same:?}");
+            assert_eq!(judge(&strong, same), Still::Current(strong.clone()), "{same:?}");
         }
-        assert_eq!(judge(&strong, &[("etag", "\"b\"")]), Unchanged::Other);
-        assert_eq!(judge(&strong, &[("etag", "b")]), Unchanged::Yes(strong.clone()));
+        assert_eq!(judge(&strong, &[("etag", "\"b\"")]), Still::Other);
+        assert_eq!(judge(&strong, &[("etag", "b")]), Still::Current(strong.clone()));
         let newer = judge(&strong, &[("etag", "\"a\""), ("last-modified", "Tue")]);
-        assert_eq!(newer, Unchanged::Yes(v(Some("\"a\""), Some("Tue"))));
+        assert_eq!(newer, Still::Current(v(Some("\"a\""), Some("Tue"))));
         let weak = v(Some("W/\"a\""), None);
-        assert_eq!(judge(&weak, &[("etag", "\"a\"")]), Unchanged::Yes(weak.clone()));
-        assert_eq!(judge(&weak, &[("etag", "\"b\"")]), Unchanged::Other);
+        assert_eq!(judge(&weak, &[("etag", "\"a\"")]), Still::Current(weak.clone()));
+        assert_eq!(judge(&weak, &[("etag", "\"b\"")]), Still::Other);
         let dated = v(None, Some("Mon"));
         let lines = &[("etag", "\"new\""), ("last-modified", "Mon")];
-        assert_eq!(judge(&dated, lines), Unchanged::Yes(dated.clone()));
+        assert_eq!(judge(&dated, lines), Still::Current(dated.clone()));
     }
 }

@@ -5,12 +5,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use reqwest::header::{HeaderMap, LOCATION};
 use url::{Host, Url};
 
 use crate::source::shown_url;
 
 /// How many redirects are followed for one request.
 pub(super) const MAX_REDIRECTS: usize = 5;
+
+/// The longest Location that is followed, in bytes: the length that RFC 9110, section 4.1,
+/// recommends to support at least.
+const MAX_LOCATION: usize = 8000;
 
 /// Which addresses a request may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub(super) enum Refused {
     Userinfo,
     #[error("a redirect to {0}, a link-local or loopback address")]
     Address(String),
+    #[error("a redirect to {0}, whose host is not among the origin's allowed_redirect_hosts")]
+    NotListed(String),
 }
 
 /// Where a redirect leads.
@@ -49,6 +56,16 @@ pub(super) struct Next {
     pub(super) reach: Reach,
     /// Whether scheme, host and port are those of the URL before it, so that secrets may go on.
     pub(super) same_origin: bool,
+}
+
+/// Returns the Location of an answer, if there is exactly one (RFC 9110, section 10.2.2): of two,
+/// another client on the way may have obeyed the other.
+pub(super) fn location(fields: &HeaderMap) -> Option<&[u8]> {
+    let mut values = fields.get_all(LOCATION).iter();
+    match (values.next(), values.next()) {
+        (Some(only), None) => Some(only.as_bytes()),
+        _ => None,
+    }
 }
 
 /// Decides about one redirect. `from` answered over a connection to `peer` with this Location;
@@ -63,6 +80,7 @@ pub(super) fn follow(
     reach: Reach,
 ) -> Result<Next, Refused> {
     let location = location
+        .filter(|bytes| bytes.len() <= MAX_LOCATION)
         .and_then(|bytes| std::str::from_utf8(bytes).ok())
         .filter(|text| !text.trim().is_empty())
         .ok_or(Refused::NoLocation)?;
@@ -204,6 +222,23 @@ mod tests {
             ("http://a/x", FAR, "file:///etc/passwd", Refuse(scheme)),
             ("http://a/x", FAR, "ftp://b/x", Refuse(scheme)),
             ("http://a/x", FAR, "data:,x", Refuse(scheme)),
+            ("http://a/x", FAR, "javascript:alert(1)", Refuse(scheme)),
+            ("http://a/x", FAR, "FILE:///etc/passwd", Refuse(scheme)),
+            ("http://a/x", FAR, "//u:p@b/x", Refuse(userinfo)),
+            ("http://a/x", FAR, "\\\\b/x", Other("http://b/x", public)),
+            ("http://a/d/x", FAR, "../../../y", Same("http://a/y")),
+            ("http://a/x", FAR, "?t=1", Same("http://a/x?t=1")),
+            ("http://a/x", FAR, "#part", Same("http://a/x")),
+            ("http://a/x", FAR, "  ", Refuse(nowhere)),
+            // A name that ends in a dot is another origin, so no secret goes there.
+            ("http://a/x", FAR, "http://a./x", Other("http://a./x", public)),
+            ("http://a/x", FAR, "http://127.0.0.1./x", Refuse(address)),
+            // Names are for the resolver, which refuses what they resolve to.
+            ("http://a/x", FAR, "http://localhost/x", Other("http://localhost/x", public)),
+            ("http://a/x", FAR, "http://localhost.:80/x", Other("http://localhost./x", public)),
+            ("http://a/x", FAR, "http://0xa9fea9fe/latest", Refuse(address)),
+            ("http://a/x", FAR, "http://0251.0376.0251.0376/latest", Refuse(address)),
+            ("http://a/x", FAR, "http://169.254.43518/latest", Refuse(address)),
             ("http://a/x", FAR, "", Refuse(nowhere)),
             ("http://a/x", FAR, "http://", Refuse(nowhere)),
             ("http://a/x", FAR, "http://[zz]/", Refuse(nowhere)),
@@ -255,10 +290,25 @@ mod tests {
     #[test]
     fn a_missing_or_garbled_location_is_refused() {
         let from = Url::parse("http://a/x").expect("a URL");
-        for location in [None, Some(&b"/\xff\xfe"[..])] {
+        let long = [b'/'; MAX_LOCATION + 1];
+        for location in [None, Some(&b"/\xff\xfe"[..]), Some(&long)] {
             let got = follow(&from, FAR, location, Reach::Any);
             assert_eq!(got, Err(Refused::NoLocation));
         }
+    }
+
+    #[test]
+    fn of_two_locations_none_counts() {
+        let fields = |values: &[&'static str]| {
+            let values = values.iter().map(|v| (LOCATION, v.parse().expect("a value")));
+            values.fold(HeaderMap::new(), |mut map, (name, value)| {
+                map.append(name, value);
+                map
+            })
+        };
+        assert_eq!(location(&fields(&[])), None);
+        assert_eq!(location(&fields(&["/x"])), Some(&b"/x"[..]));
+        assert_eq!(location(&fields(&["/x", "/y"])), None);
     }
 
     #[test]

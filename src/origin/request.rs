@@ -1,10 +1,12 @@
-//! The fields of a request: conditions, and a source's own headers.
+//! The fields of a request: conditions, ranges, and a source's own headers.
 
+use std::ops::Range;
 use std::path::Path;
 
 use reqwest::Client;
 use reqwest::header::{
-    AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    RANGE,
 };
 use tokio::io::AsyncReadExt as _;
 use url::Url;
@@ -64,19 +66,36 @@ pub(super) async fn private(client: &Client, source: &Source) -> Result<HeaderMa
     Ok(map)
 }
 
-/// Adds the condition for these validators: If-None-Match when there is a tag, else
-/// If-Modified-Since with the bytes once received (RFC 9110, sections 13.1.2 and 13.1.3). Returns
-/// whether there is one.
-pub(super) fn condition(map: &mut HeaderMap, validators: &Validators) -> bool {
+/// Returns the condition for these validators: If-None-Match when there is a tag, else
+/// If-Modified-Since with the bytes once received (RFC 9110, sections 13.1.2 and 13.1.3).
+pub(super) fn condition(validators: &Validators) -> Option<(HeaderName, HeaderValue)> {
     let (name, value) = match (&validators.etag, &validators.last_modified) {
         (Some(tag), _) => (IF_NONE_MATCH, tag),
         (None, Some(date)) => (IF_MODIFIED_SINCE, date),
-        (None, None) => return false,
+        (None, None) => return None,
     };
-    match HeaderValue::from_bytes(value.as_bytes()) {
-        Ok(value) => map.insert(name, value).is_none(),
-        Err(_) => false,
+    Some((name, HeaderValue::from_bytes(value.as_bytes()).ok()?))
+}
+
+/// Returns the field that asks for some bytes (RFC 9110, section 14.2); `None` for no bytes.
+pub(super) fn range(range: &Range<u64>) -> Option<(HeaderName, HeaderValue)> {
+    if range.is_empty() {
+        return None;
     }
+    let value = HeaderValue::try_from(format!("bytes={}", shown_range(range))).ok()?;
+    Some((RANGE, value))
+}
+
+/// Returns the field that makes a range hold for one version only (RFC 9110, section 13.1.5);
+/// `None` for a tag that is not a strong one.
+pub(super) fn if_range(tag: &str) -> Option<(HeaderName, HeaderValue)> {
+    let strong = tag.starts_with('"');
+    Some((IF_RANGE, HeaderValue::from_bytes(tag.as_bytes()).ok().filter(|_| strong)?))
+}
+
+/// Returns the first and the last byte of a range that is not empty, as HTTP writes them.
+pub(super) fn shown_range(range: &Range<u64>) -> String {
+    format!("{}-{}", range.start, range.end.saturating_sub(1))
 }
 
 /// Reads one header file and trims it.

@@ -4,6 +4,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use url::Url;
+
+use super::by_origin::parse_origin;
+use crate::route::{HostPattern, Proxy};
+
 /// The settings of [`HttpOrigin`](super::HttpOrigin); the defaults are those of production.
 #[derive(Clone, Debug)]
 pub struct OriginSettings {
@@ -11,6 +16,17 @@ pub struct OriginSettings {
     pub user_agent: String,
     /// TLS by origin; the key is `host` (every port) or `host:port`, the more exact one wins.
     pub per_origin: HashMap<String, OriginTls>,
+    /// Proxies by origin; keys as in [`per_origin`](Self::per_origin). Without one requests go
+    /// straight, whatever the environment says.
+    pub proxies: HashMap<String, Proxy>,
+    /// The only hosts that redirects of an origin may lead to, beside itself; keys as in
+    /// [`per_origin`](Self::per_origin). Without a list the general rules decide alone.
+    pub redirect_hosts: HashMap<String, Vec<HostPattern>>,
+    /// How many connections one body may use, by origin; keys as in
+    /// [`per_origin`](Self::per_origin).
+    pub connections: HashMap<String, usize>,
+    /// How many connections one body may use where nothing else is set.
+    pub default_connections: usize,
     /// How long one connection may take to be made, name resolution and TLS included.
     pub connect_timeout: Duration,
     /// How long a head may take, from the sending of a request.
@@ -31,6 +47,15 @@ pub struct OriginSettings {
     pub warm: Duration,
     /// How long a cold question to an origin that could not be connected to fails at once.
     pub dead_for: Duration,
+    /// After how many failed connections in a row an origin counts as away; at least 1.
+    pub breaker_after: u32,
+    /// How often an origin that is away is asked.
+    pub probe_every: Duration,
+    /// The most retries an origin gets, in percent of its requests of the last 10 s.
+    pub retry_percent: u32,
+    /// How many retries it gets in 10 s in any case: as many as one question makes by itself, so
+    /// that the patience with a single cold name is not cut short.
+    pub retry_floor: u32,
     /// The upper end of the first retry's random delay; doubled for each later one.
     pub retry_base: Duration,
     /// Where the doubling ends.
@@ -42,19 +67,42 @@ impl Default for OriginSettings {
         OriginSettings {
             user_agent: concat!("cached-downloads/", env!("CARGO_PKG_VERSION")).to_owned(),
             per_origin: HashMap::new(),
+            proxies: HashMap::new(),
+            redirect_hosts: HashMap::new(),
+            connections: HashMap::new(),
+            default_connections: 4,
             connect_timeout: Duration::from_secs(5),
             head_timeout: Duration::from_secs(10),
-            // As long as a reader waits: a body that fails cannot be resumed yet.
-            idle_timeout: Duration::from_secs(30),
+            // Less than a reader waits: the rest is asked for again on another connection.
+            idle_timeout: Duration::from_secs(10),
             floor: 16 * 1024,
             floor_window: Duration::from_secs(30),
             cold_connect: Duration::from_secs(8),
             cold: Duration::from_secs(28),
             warm: Duration::from_millis(1500),
             dead_for: Duration::from_secs(2),
+            breaker_after: 5,
+            probe_every: Duration::from_secs(5),
+            retry_percent: 20,
+            retry_floor: 10,
             retry_base: Duration::from_millis(200),
             retry_cap: Duration::from_secs(4),
         }
+    }
+}
+
+impl OriginSettings {
+    /// Returns how many connections one body of this URL may use; at least 1. The more exact key
+    /// wins.
+    pub fn connections_for(&self, url: &Url) -> usize {
+        let of = |port: Option<u16>| {
+            self.connections.iter().find_map(|(origin, count)| {
+                let (host, its_port) = parse_origin(origin).ok()?;
+                (url.host_str() == Some(&*host) && its_port == port).then_some(*count)
+            })
+        };
+        let set = of(url.port_or_known_default()).or_else(|| of(None));
+        set.unwrap_or(self.default_connections).max(1)
     }
 }
 
@@ -63,6 +111,8 @@ impl Default for OriginSettings {
 pub struct OriginTls {
     /// PEM certificates trusted beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// Trusts no certificates but those of `ca_file`, which it needs.
+    pub ca_only: bool,
     /// The client certificate chain, PEM; needs `key_file`.
     pub cert_file: Option<PathBuf>,
     /// The private key of the client certificate, PEM; needs `cert_file`.
@@ -110,6 +160,18 @@ pub enum SettingsError {
         /// The key of the origin in the configuration.
         origin: String,
     },
+    /// `ca_only` without a `ca_file`.
+    #[error("origin `{origin}`: ca_only trusts the certificates of ca_file alone; give a ca_file")]
+    OnlyWithoutFile {
+        /// The key of the origin in the configuration.
+        origin: String,
+    },
+    /// A proxy variable of the environment is not a proxy. Its value may hold a password.
+    #[error("the environment variable {name} is not a proxy; set it to http://host:port")]
+    ProxyVariable {
+        /// The variable.
+        name: &'static str,
+    },
     /// A key of `per_origin` is not an origin.
     #[error(
         "`{origin}` is not an origin; write host or host:port, for example blobstore.internal:8443"
@@ -124,4 +186,23 @@ pub enum SettingsError {
         /// What the client said.
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exact_port_decides_about_connections_before_the_host() {
+        let connections = [("A", 2), ("a:444", 6), ("b:443", 0)];
+        let settings = OriginSettings {
+            connections: connections.map(|(origin, n)| (origin.to_owned(), n)).into(),
+            ..OriginSettings::default()
+        };
+        let of = |url: &str| settings.connections_for(&Url::parse(url).expect("a URL"));
+        assert_eq!(of("https://a:444/x"), 6);
+        assert_eq!(of("https://a/x"), 2);
+        assert_eq!(of("https://b/x"), 1, "none is no connection to fetch with");
+        assert_eq!(of("https://b:444/x"), 4);
+    }
 }

@@ -13,6 +13,9 @@ pub struct OriginStats {
     pub(super) requests: AtomicU64,
     pub(super) not_modified: AtomicU64,
     pub(super) found: AtomicU64,
+    pub(super) ranges: AtomicU64,
+    pub(super) partial: AtomicU64,
+    pub(super) lied: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) retries: AtomicU64,
     pub(super) redirects: AtomicU64,
@@ -28,6 +31,12 @@ pub struct OriginStatsSnapshot {
     pub not_modified: u64,
     /// Usable 200 answers.
     pub found: u64,
+    /// Those of the GETs that asked for a range.
+    pub ranges: u64,
+    /// Usable 206 answers.
+    pub partial: u64,
+    /// Times that other bytes came under the same strong tag.
+    pub lied: u64,
     /// Bytes of bodies received.
     pub bytes: u64,
     /// Attempts beyond the first of a question.
@@ -45,6 +54,9 @@ impl OriginStats {
             requests: self.requests.load(Relaxed),
             not_modified: self.not_modified.load(Relaxed),
             found: self.found.load(Relaxed),
+            ranges: self.ranges.load(Relaxed),
+            partial: self.partial.load(Relaxed),
+            lied: self.lied.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
             retries: self.retries.load(Relaxed),
             redirects: self.redirects.load(Relaxed),

@@ -1,138 +1,194 @@
-//! TLS settings: which certificates are trusted, which one is shown.
+//! TLS settings: which certificates are trusted, which one is shown, and how both follow their
+//! files.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::ClientConfig;
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::sign::CertifiedKey;
 
+use super::material::Material;
+use super::pem;
 use super::settings::{OriginTls, SettingsError};
+use super::verify::{AnyCertificate, CurrentIdentity, CurrentTrust};
 
-/// Builds the TLS configuration for one setting. Reads its files, and once in the life of the
-/// process the system's certificates; blocks while it does.
-///
-/// # Errors
-/// A file that cannot be read or does not hold what it should; the text names it.
-pub(super) fn config(origin: &str, tls: &OriginTls) -> Result<ClientConfig, SettingsError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| SettingsError::Client { reason: error.to_string() })?;
-    let builder = if tls.insecure_skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-    } else {
-        builder.with_root_certificates(roots(origin, tls.ca_file.as_deref())?)
-    };
-    let mut config = match (&tls.cert_file, &tls.key_file) {
-        (None, None) => builder.with_no_client_auth(),
-        (Some(cert), Some(key)) => builder
-            .with_client_auth_cert(certificates(origin, cert)?, private_key(origin, key)?)
-            .map_err(|error| unusable(origin, cert, &error))?,
-        _ => {
-            return Err(SettingsError::HalfPair { origin: origin.to_owned() });
-        }
-    };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
-}
+/// How often the files are looked at, at most, when connections are made.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Returns the system's certificates, and those of a file beside them.
-fn roots(origin: &str, extra: Option<&Path>) -> Result<Arc<RootCertStore>, SettingsError> {
-    static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
-    let system = SYSTEM.get_or_init(|| {
-        let found = rustls_native_certs::load_native_certs();
-        let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(found.certs);
-        if store.is_empty() {
-            tracing::warn!(
-                "no system certificates found (install ca-certificates): https works only with a ca_file"
-            );
-        }
-        Arc::new(store)
-    });
-    let Some(file) = extra else {
-        return Ok(Arc::clone(system));
-    };
-    let mut store = RootCertStore::clone(system);
-    for certificate in certificates(origin, file)? {
-        store.add(certificate).map_err(|error| unusable(origin, file, &error))?;
-    }
-    Ok(Arc::new(store))
-}
-
-fn certificates(origin: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
-    let pem = read(origin, file)?;
-    match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
-        Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(not_pem(origin, file, "certificate")),
-    }
-}
-
-fn private_key(origin: &str, file: &Path) -> Result<PrivateKeyDer<'static>, SettingsError> {
-    let pem = read(origin, file)?;
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| not_pem(origin, file, "private key"))
-}
-
-fn read(origin: &str, file: &Path) -> Result<Vec<u8>, SettingsError> {
-    std::fs::read(file).map_err(|error| SettingsError::Read {
-        origin: origin.to_owned(),
-        file: PathBuf::from(file),
-        error,
-    })
-}
-
-fn not_pem(origin: &str, file: &Path, expected: &'static str) -> SettingsError {
-    SettingsError::Pem { origin: origin.to_owned(), file: PathBuf::from(file), expected }
-}
-
-fn unusable(origin: &str, file: &Path, error: &Error) -> SettingsError {
-    SettingsError::Unusable {
-        origin: origin.to_owned(),
-        file: PathBuf::from(file),
-        reason: error.to_string(),
-    }
-}
-
-/// Accepts every certificate, yet checks that the server holds its key.
+/// The TLS configuration for one setting.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+pub(super) struct Tls {
+    /// For the client. It follows its files by itself.
+    pub(super) config: ClientConfig,
+    /// Its files, if it has any.
+    pub(super) files: Option<Arc<TlsFiles>>,
+}
 
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
+impl Tls {
+    /// Builds the configuration. Reads its files, and once in the life of the process the system's
+    /// certificates; blocks while it does.
+    ///
+    /// # Errors
+    /// A file that cannot be read or does not hold what it should; the text names it.
+    pub(super) fn new(origin: &str, tls: &OriginTls) -> Result<Tls, SettingsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| SettingsError::Client { reason: error.to_string() })?
+            .dangerous();
+        let files = TlsFiles::new(origin, tls)?;
+        let builder = match &files.trust {
+            _ if tls.insecure_skip_verify => {
+                builder.with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            }
+            Some(trust) => {
+                builder.with_custom_certificate_verifier(Arc::new(CurrentTrust(Arc::clone(trust))))
+            }
+            None => {
+                let system = pem::verifier(origin, None, false, &provider)?;
+                builder.with_custom_certificate_verifier(system)
+            }
+        };
+        let mut config = match &files.identity {
+            Some(identity) => {
+                builder.with_client_cert_resolver(Arc::new(CurrentIdentity(Arc::clone(identity))))
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let files = files.any().then(|| Arc::new(files));
+        if files.is_some() {
+            // A resumed session skips the certificates: it would go on with those of before.
+            config.resumption = Resumption::disabled();
+        }
+        Ok(Tls { config, files })
+    }
+}
+
+/// The files of one TLS setting.
+#[derive(Debug)]
+pub(super) struct TlsFiles {
+    trust: Option<Arc<Material<WebPkiServerVerifier>>>,
+    identity: Option<Arc<Material<CertifiedKey>>>,
+    looked: Mutex<Instant>,
+}
+
+impl TlsFiles {
+    fn new(origin: &str, tls: &OriginTls) -> Result<TlsFiles, SettingsError> {
+        if tls.ca_only && tls.ca_file.is_none() {
+            return Err(SettingsError::OnlyWithoutFile { origin: origin.to_owned() });
+        }
+        Ok(TlsFiles {
+            trust: trust(origin, tls)?.map(Arc::new),
+            identity: identity(origin, tls)?.map(Arc::new),
+            looked: Mutex::new(Instant::now()),
+        })
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
+    fn any(&self) -> bool {
+        self.trust.is_some() || self.identity.is_some()
     }
 
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
+    /// Looks whether the files have changed, unless somebody has done so within the last second.
+    /// To be called before a connection is made; the disk is waited for elsewhere.
+    pub(super) async fn look_if_due(self: Arc<Self>) {
+        if !self.is_due(Instant::now()) {
+            return;
+        }
+        let looked = tokio::task::spawn_blocking(move || self.look()).await;
+        if let Err(error) = looked {
+            tracing::error!(%error, "the TLS files were not looked at");
+        }
     }
 
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+    fn is_due(&self, now: Instant) -> bool {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = now.saturating_duration_since(*looked) >= LOOK_EVERY;
+        if due {
+            *looked = now;
+        }
+        due
+    }
+
+    /// Looks whether the files have changed; blocks while it does.
+    pub(super) fn look(&self) {
+        if let Some(trust) = &self.trust {
+            trust.look();
+        }
+        if let Some(identity) = &self.identity {
+            identity.look();
+        }
+    }
+
+    /// Returns why the files as they are now cannot be used.
+    pub(super) fn problems(&self) -> impl Iterator<Item = String> {
+        let trust = self.trust.as_ref().and_then(|trust| trust.problem());
+        trust.into_iter().chain(self.identity.as_ref().and_then(|identity| identity.problem()))
+    }
+}
+
+fn trust(
+    origin: &str,
+    tls: &OriginTls,
+) -> Result<Option<Material<WebPkiServerVerifier>>, SettingsError> {
+    let Some(file) = tls.ca_file.clone().filter(|_| !tls.insecure_skip_verify) else {
+        return Ok(None);
+    };
+    let (origin, only) = (origin.to_owned(), tls.ca_only);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Material::new(vec![file.clone()], move || pem::verifier(&origin, Some(&file), only, &provider))
+        .map(Some)
+}
+
+fn identity(
+    origin: &str,
+    tls: &OriginTls,
+) -> Result<Option<Material<CertifiedKey>>, SettingsError> {
+    let (cert, key): (PathBuf, PathBuf) = match (&tls.cert_file, &tls.key_file) {
+        (None, None) => return Ok(None),
+        (Some(cert), Some(key)) => (cert.clone(), key.clone()),
+        _ => return Err(SettingsError::HalfPair { origin: origin.to_owned() }),
+    };
+    let origin = origin.to_owned();
+    let provider = rustls::crypto::ring::default_provider();
+    Material::new(vec![cert.clone(), key.clone()], move || {
+        pem::identity(&origin, &cert, &key, &provider)
+    })
+    .map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_looked_at_once_a_second_at_most() {
+        let files = TlsFiles::new("a", &OriginTls::default()).expect("no files");
+        let start = Instant::now() + LOOK_EVERY;
+        assert!(files.is_due(start));
+        assert!(!files.is_due(start + Duration::from_millis(999)));
+        assert!(files.is_due(start + LOOK_EVERY));
+    }
+
+    #[test]
+    fn sessions_are_not_resumed_where_trust_may_change() {
+        let pem = |name| {
+            let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/origin/tests/pem");
+            Some(dir.join(name))
+        };
+        let with_ca = OriginTls { ca_file: pem("ca.pem"), ca_only: true, ..OriginTls::default() };
+        let tls = Tls::new("a", &with_ca).expect("a CA");
+        let off = format!("{:?}", Resumption::disabled());
+        assert!(tls.files.is_some());
+        assert_eq!(format!("{:?}", tls.config.resumption), off);
+    }
+
+    #[test]
+    fn only_the_file_needs_a_file() {
+        let tls = OriginTls { ca_only: true, ..OriginTls::default() };
+        let error = Tls::new("blob:8443", &tls).expect_err("refused").to_string();
+        assert!(error.contains("blob:8443") && error.contains("ca_file"), "{error}");
     }
 }

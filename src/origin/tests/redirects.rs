@@ -119,3 +119,32 @@ async fn a_dead_target_is_named_without_its_query() {
     let text = failure.message;
     assert!(text.contains("redirected to http://127.0.0.1:1/y: connection refused"), "{text}");
 }
+
+#[tokio::test]
+async fn a_list_of_hosts_holds_for_every_hop() {
+    let end = Raw::start(|_, _| vec![answer("200 OK", "", "x")]).await;
+    let (there, far) = (end.url("/z"), format!("http://localhost:{}/z", end.address.port()));
+    let middle = Raw::start(move |_, seen| match seen.head.split(' ').nth(1) {
+        Some("/near") => to(&there),
+        _ => to(&far),
+    })
+    .await;
+    let (near, far) = (middle.url("/near"), middle.url("/far"));
+    let home = Raw::start(move |_, seen| match seen.head.split(' ').nth(1) {
+        Some("/near") => to(&near),
+        Some("/self") => to("/near"),
+        _ => to(&far),
+    })
+    .await;
+    let hosts = vec!["127.0.0.1".parse().expect("a host")];
+    let origin = origin(OriginSettings {
+        redirect_hosts: [(home.address.to_string(), hosts)].into(),
+        ..quick()
+    });
+    found(origin.get(cold(&home.url("/near"))).await);
+    found(origin.get(cold(&home.url("/self"))).await);
+    let failure = failed(origin.get(cold(&home.url("/far"))).await);
+    assert_eq!(failure.kind, FailureKind::Redirect);
+    assert!(failure.message.contains("allowed_redirect_hosts"), "{failure}");
+    assert_eq!(end.seen().len(), 2);
+}

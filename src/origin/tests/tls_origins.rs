@@ -1,7 +1,8 @@
 //! TLS towards one origin: its CA, a client certificate, none at all.
 //!
-//! `pem/` holds a CA, a certificate for 127.0.0.1 and localhost, and a client certificate, all of
-//! them P-256 and good for a hundred years; the CA's key was thrown away.
+//! `pem/` holds a CA, a certificate for 127.0.0.1 and localhost, and a client certificate, and the
+//! same once more of another CA; all of them P-256 and good for a hundred years. The CAs' keys were
+//! thrown away.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -14,20 +15,33 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 use super::*;
 
-fn pem(name: &str) -> PathBuf {
+pub(super) fn pem(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/origin/tests/pem").join(name)
 }
 
-/// Starts a server that demands a client certificate and answers one body per connection. Its
-/// thread ends after `connections`.
-fn serve(connections: usize) -> SocketAddr {
+/// Which of the two certificates a server shows.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Identity {
+    First,
+    Other,
+}
+
+/// Starts a server that demands a client certificate of either CA, and answers each connection with
+/// the common name in it: `client` or `other client`. Its thread ends after `connections`.
+pub(super) fn serve_with(connections: usize, identity: Identity) -> SocketAddr {
     let mut roots = RootCertStore::empty();
-    let ca = CertificateDer::from_pem_file(pem("ca.pem")).expect("a CA");
-    roots.add(ca).expect("a root");
+    for ca in ["ca.pem", "other-ca.pem"] {
+        let ca = CertificateDer::from_pem_file(pem(ca)).expect("a CA");
+        roots.add(ca).expect("a root");
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
-    let certificate = CertificateDer::from_pem_file(pem("server.pem")).expect("a certificate");
-    let key = PrivateKeyDer::from_pem_file(pem("server.key")).expect("a key");
+    let (certificate, key) = match identity {
+        Identity::First => ("server.pem", "server.key"),
+        Identity::Other => ("other-server.pem", "other-server.key"),
+    };
+    let certificate = CertificateDer::from_pem_file(pem(certificate)).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(pem(key)).expect("a key");
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")
@@ -35,6 +49,7 @@ fn serve(connections: usize) -> SocketAddr {
         .with_single_cert(vec![certificate], key)
         .expect("a configuration");
     let config = Arc::new(config);
+    let other = CertificateDer::from_pem_file(pem("other-client.pem")).expect("a certificate");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
@@ -44,7 +59,9 @@ fn serve(connections: usize) -> SocketAddr {
             // Failed handshakes are among the cases.
             let mut request = [0; 4096];
             if stream.read(&mut request).is_ok() {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nsecret");
+                let shown = stream.conn.peer_certificates().and_then(|chain| chain.first());
+                let name = if shown == Some(&other) { "other client" } else { "client" };
+                let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n\r\n{name}").as_bytes());
                 stream.conn.send_close_notify();
                 let _ = stream.flush();
             }
@@ -68,19 +85,19 @@ async fn fetch(address: SocketAddr, tls: OriginTls) -> Result<Vec<u8>, Failure> 
 
 #[tokio::test]
 async fn a_ca_and_a_client_certificate_belong_to_an_origin() {
-    let address = serve(4);
+    let address = serve_with(4, Identity::First);
     let client = OriginTls {
         ca_file: Some(pem("ca.pem")),
         cert_file: Some(pem("client.pem")),
         key_file: Some(pem("client.key")),
-        insecure_skip_verify: false,
+        ..OriginTls::default()
     };
     let body = fetch(address, client.clone()).await;
-    assert_eq!(body.expect("trusted on both sides"), b"secret");
+    assert_eq!(body.expect("trusted on both sides"), b"client");
 
     let unverified = OriginTls { ca_file: None, insecure_skip_verify: true, ..client.clone() };
     let body = fetch(address, unverified).await;
-    assert_eq!(body.expect("told not to verify"), b"secret");
+    assert_eq!(body.expect("told not to verify"), b"client");
 
     let stranger = OriginTls { ca_file: None, ..client.clone() };
     let failure = fetch(address, stranger).await.expect_err("unknown CA");
