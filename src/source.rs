@@ -30,6 +30,19 @@ pub enum Revalidate {
     Never,
     /// Once the last answer is older than this.
     After(Duration),
+    /// When the answer's own lifetime is over (RFC 9111, as a private cache).
+    Http,
+}
+
+/// How much of a body is fetched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fill {
+    /// All of it, in the background; what readers wait for comes first.
+    #[default]
+    All,
+    /// What is read, where the origin serves ranges.
+    OnRead,
 }
 
 /// When the bytes of a source with a digest may be served.
@@ -120,6 +133,8 @@ pub struct Source {
     pub allow_close_delimited: bool,
     /// How long a copy may be served while its origin fails, counted from its last validation.
     pub stale_if_error: Duration,
+    /// How much of the body is fetched.
+    pub fill: Fill,
 }
 
 /// The default of `stale_if_error`.
@@ -140,6 +155,7 @@ impl Source {
             headers: Vec::new(),
             allow_close_delimited: false,
             stale_if_error: STALE_IF_ERROR,
+            fill: Fill::All,
         }
     }
 
@@ -183,6 +199,7 @@ impl fmt::Debug for Source {
             .field("headers", &self.headers)
             .field("allow_close_delimited", &self.allow_close_delimited)
             .field("stale_if_error", &self.stale_if_error)
+            .field("fill", &self.fill)
             .finish()
     }
 }

@@ -7,11 +7,11 @@ use url::Url;
 use super::headers::{self, Secrets};
 use crate::digest::{Algorithm, Digest};
 use crate::document::{Item, Reader, Table, Value};
-use crate::source::{Form, Header, Integrity, Revalidate, Source, shown_text};
+use crate::source::{Fill, Form, Header, Integrity, Revalidate, Source, shown_text};
 use crate::types::Name;
 
 /// The keys of a download.
-pub(super) const KEYS: [&str; 14] = [
+pub(super) const KEYS: [&str; 15] = [
     "url",
     "sha256",
     "sha512",
@@ -26,6 +26,7 @@ pub(super) const KEYS: [&str; 14] = [
     "headers",
     "allow_close_delimited",
     "stale_if_error",
+    "fill",
 ];
 
 /// The keys among them that say what one download is, and so cannot be defaults.
@@ -45,6 +46,7 @@ pub(super) struct Keys {
     headers: Vec<Header>,
     allow_close_delimited: Option<bool>,
     stale_if_error: Option<Duration>,
+    fill: Option<Fill>,
 }
 
 /// Reads `[defaults]`.
@@ -117,6 +119,7 @@ pub(super) fn source(
             .stale_if_error
             .or(defaults.stale_if_error)
             .unwrap_or(source.stale_if_error),
+        fill: keys.fill.or(defaults.fill).unwrap_or(source.fill),
         digest,
         ..source
     })
@@ -135,15 +138,16 @@ fn read_key(r: &mut Reader<'_>, item: &Item, place: &str, secrets: &Secrets, to:
             let choices = [("strict", Integrity::Strict), ("eventual", Integrity::Eventual)];
             to.integrity = r.take(item, choice(item, &choices));
         }
-        "revalidate" => match &item.value {
-            Value::Text(text) if text == "http" => r.not_yet(item, "`revalidate = \"http\"`"),
-            _ => to.revalidate = r.take(item, revalidate(item)),
-        },
+        "revalidate" => to.revalidate = r.take(item, revalidate(item)),
+        "fill" => {
+            let choices = [("all", Fill::All), ("on-read", Fill::OnRead)];
+            to.fill = r.take(item, choice(item, &choices));
+        }
         "aliases" => to.aliases = r.take(item, aliases(item)).unwrap_or_default(),
         "headers" => to.headers = headers::read(r, item, secrets),
         "allow_close_delimited" => to.allow_close_delimited = r.take(item, item.bool()),
         "stale_if_error" => to.stale_if_error = r.take(item, item.duration()),
-        "fill" | "buildpack_key" => r.not_yet(item, &format!("`{}`", item.key)),
+        "buildpack_key" => r.not_yet(item, &format!("`{}`", item.key)),
         word => match Algorithm::ALL.into_iter().find(|a| a.as_str() == word) {
             Some(_) if to.digest.is_some() => {
                 r.at(item.line, format!("{place} has more than one digest; keep the strongest"))
@@ -202,10 +206,11 @@ fn revalidate(item: &Item) -> Result<Revalidate, String> {
     match &item.value {
         Value::Text(text) if text == "always" => Ok(Revalidate::Always),
         Value::Text(text) if text == "never" => Ok(Revalidate::Never),
+        Value::Text(text) if text == "http" => Ok(Revalidate::Http),
         _ => item
             .duration()
             .map(Revalidate::After)
-            .map_err(|e| format!("{e}; or write \"always\" or \"never\"")),
+            .map_err(|e| format!("{e}; or write \"always\", \"never\" or \"http\"")),
     }
 }
 

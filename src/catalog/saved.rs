@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::digest::Digest;
-use crate::source::{Form, Header, HeaderValue, Integrity, Revalidate, Source};
+use crate::source::{Fill, Form, Header, HeaderValue, Integrity, Revalidate, Source};
 use crate::types::Name;
 
 /// A [`Source`] as written. `Source` itself cannot be serialized, lest its secrets end up in some
@@ -25,6 +25,9 @@ pub(super) struct SavedSource {
     headers: Vec<(String, SavedHeader)>,
     allow_close_delimited: bool,
     stale_if_error: Duration,
+    /// Missing in what an older daemon wrote.
+    #[serde(default)]
+    fill: Fill,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -56,6 +59,7 @@ impl SavedSource {
             headers: source.headers.iter().map(header).collect(),
             allow_close_delimited: source.allow_close_delimited,
             stale_if_error: source.stale_if_error,
+            fill: source.fill,
         }
     }
 
@@ -80,6 +84,7 @@ impl SavedSource {
             headers: self.headers.into_iter().map(header).collect(),
             allow_close_delimited: self.allow_close_delimited,
             stale_if_error: self.stale_if_error,
+            fill: self.fill,
         })
     }
 }

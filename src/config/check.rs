@@ -1,6 +1,5 @@
 //! `config check`.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use super::{Config, Env, Report, Settings};
@@ -39,20 +38,7 @@ impl std::fmt::Display for Config {
         line("allow_other", &self.allow_other)?;
         line("log_format", &self.log_format.as_str())?;
         for (host, section) in &self.origins {
-            let mut what = String::new();
-            for (key, path) in [
-                ("ca_file", &section.ca_file),
-                ("cert_file", &section.cert_file),
-                ("key_file", &section.key_file),
-            ] {
-                if let Some(path) = path {
-                    let _ = write!(what, "{key} {} ", path.display());
-                }
-            }
-            if section.insecure_skip_verify {
-                what.push_str("any certificate is accepted");
-            }
-            line("origin", &format!("{host}: {}", what.trim_end()))?;
+            line("origin", &format_args!("{host}: {section}"))?;
         }
         for notice in &self.notices {
             writeln!(f, "  note: {notice}")?;

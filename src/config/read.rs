@@ -141,6 +141,10 @@ log_format = "json"
 ca_file = "ca.pem"
 cert_file = "/c.pem"
 key_file = "/k.pem"
+ca_only = true
+connections = 8
+proxy = "http://u:p@proxy:3128"
+allowed_redirect_hosts = ["cdn.internal", "*.storage.example"]
 "#;
 
     #[test]
@@ -148,9 +152,15 @@ key_file = "/k.pem"
         let read = parse(Path::new("/etc/c.toml"), EXAMPLE.as_bytes()).unwrap();
         let origin = OriginSection {
             ca_file: Some("/etc/ca.pem".into()),
+            ca_only: true,
             cert_file: Some("/c.pem".into()),
             key_file: Some("/k.pem".into()),
             insecure_skip_verify: false,
+            connections: Some(8),
+            proxy: Some("http://u:p@proxy:3128".parse().unwrap()),
+            allowed_redirect_hosts: Some(
+                ["cdn.internal", "*.storage.example"].map(|host| host.parse().unwrap()).into(),
+            ),
         };
         let expected = Settings {
             store: Some("/var/cache/cached-downloads".into()),
@@ -179,7 +189,8 @@ key_file = "/k.pem"
     fn each_mistake_has_its_line() {
         let found = problems(
             "qouta = \"1GB\"\nquota = \"1 gigabyte\"\nrevalidate_window = 5\nlog_format = \"xml\"\nmax_downloads = -1\n\
-             catalogs = \"x\"\n[origins.blobstore.internal]\nca_file = \"x\"\n[origins.h]\nproxy = \"x\"\ncert_file = \"x\"\n",
+             catalogs = \"x\"\n[origins.blobstore.internal]\nca_file = \"x\"\n[origins.h]\nproxy = \"x\"\ncert_file = \"x\"\n\
+             conections = 2\nconnections = 65\nca_only = true\nallowed_redirect_hosts = [\"http://h\"]\n",
         );
         let expected = [
             "/etc/c.toml:1: unknown key `qouta` in the configuration; did you mean `quota`?",
@@ -189,8 +200,12 @@ key_file = "/k.pem"
             "/etc/c.toml:5: `max_downloads` must be a whole number from 0",
             "/etc/c.toml:6: `catalogs` must be an array of strings, not a string",
             "/etc/c.toml:7: the origin `blobstore.internal...` has dots; quote all of it",
-            "/etc/c.toml:10: `proxy` is not supported yet; remove it",
+            "/etc/c.toml:10: `proxy` is not a proxy; write `http://host:port`",
+            "/etc/c.toml:12: unknown key `conections` in [origins.\"h\"]; did you mean `connections`?",
+            "/etc/c.toml:13: `connections` must be a whole number from 1 to 64",
+            "/etc/c.toml:15: `allowed_redirect_hosts` is wrong: `http://h` is not a host; ",
             "/etc/c.toml:9: [origins.\"h\"] needs both `cert_file` and `key_file`",
+            "/etc/c.toml:9: [origins.\"h\"] has `ca_only` and no `ca_file` to trust; give one",
         ];
         assert_eq!(found.len(), expected.len(), "{found:#?}");
         for (found, expected) in found.iter().zip(expected) {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 
 use crate::catalog::{CatalogFile, Download, Owner, Parsed, Secrets, check, parse};
-use crate::source::{Form, Header, HeaderValue, Integrity, Revalidate, Source};
+use crate::source::{Fill, Form, Header, HeaderValue, Integrity, Revalidate, Source};
 
 fn read_as(path: &str, text: &[u8], secrets: &Secrets) -> Result<Parsed, Vec<String>> {
     let owner = Owner::new(path);
@@ -46,6 +46,7 @@ aliases    = ["2b1f0f3c9a7d4e55"]
 headers    = { x-tenant = "c" }
 [downloads."jdk-17.tgz"]
 url = "http://h/jdk"
+fill = "on-read"
 integrity = "eventual"
 revalidate = "5m"
 allow_close_delimited = true
@@ -61,7 +62,7 @@ const JSON: &str = r#"{
    "key": "a5d1-9f86", "size": 367001600, "as": "file",
    "aliases": ["2b1f0f3c9a7d4e55"], "headers": { "x-tenant": "c" }
   },
-  "jdk-17.tgz": { "url": "http://h/jdk", "integrity": "eventual", "revalidate": "5m",
+  "jdk-17.tgz": { "url": "http://h/jdk", "fill": "on-read", "integrity": "eventual", "revalidate": "5m",
    "allow_close_delimited": true, "stale_if_error": "0" }
  }
 }"#;
@@ -85,6 +86,7 @@ fn every_key_in_both_languages() {
     let jdk = &file.bindings["jdk-17.tgz"];
     assert_eq!(jdk.integrity, Integrity::Eventual);
     assert_eq!(jdk.revalidate, Revalidate::After(Duration::from_secs(300)));
+    assert_eq!((ruby.fill, jdk.fill), (Fill::All, Fill::OnRead));
     assert!(jdk.allow_close_delimited);
     assert_eq!(jdk.stale_if_error, Duration::ZERO);
     let json = read_as("c.toml.json", JSON.as_bytes(), &Secrets::None).unwrap().file;
@@ -97,6 +99,15 @@ fn a_url_alone_has_every_default() {
     let plain = Source::new("http://h/a".parse().unwrap());
     assert_eq!(file.bindings["a"], Arc::new(plain));
     assert!(good("[downloads]").bindings.is_empty());
+}
+
+#[test]
+fn the_policy_for_one_download_wins_over_the_default() {
+    let text = "[defaults]\nrevalidate = 'http'\nfill = 'on-read'\n[downloads.a]\nurl = 'http://h/a'\n[downloads.b]\nurl = 'http://h/b'\nrevalidate = 'always'\nfill = 'all'";
+    let bindings = good(text).bindings;
+    let policies = |name: &str| (bindings[name].revalidate, bindings[name].fill);
+    assert_eq!(policies("a"), (Revalidate::Http, Fill::OnRead));
+    assert_eq!(policies("b"), (Revalidate::Always, Fill::All));
 }
 
 #[test]
@@ -146,10 +157,10 @@ fn mistakes() {
         ("size = 1.5", "`size` must be a size, for example \"10GB\", not a float"),
         ("as = 'tree'", "`as` must be \"file\" or \"directory\""),
         ("integrity = 'lax'", "`integrity` must be \"strict\" or \"eventual\""),
-        ("revalidate = 'http'", "`revalidate = \"http\"` is not supported yet; remove it"),
         ("revalidate = 'sometimes'", "`revalidate` has a bad duration: `sometimes` is not"),
         ("revalidate = 10", "`revalidate` has a bad duration: `10` has no unit"),
-        ("fill = true", "`fill` is not supported yet; remove it"),
+        ("fill = true", "`fill` must be a string, not a boolean"),
+        ("fill = 'some'", "`fill` must be \"all\" or \"on-read\""),
         ("buildpack_key = 'x'", "`buildpack_key` is not supported yet; remove it"),
         ("aliases = 'x'", "`aliases` must be an array of strings, not a string"),
         ("aliases = ['a/b']", "`aliases` is wrong: the name `a/b` has a `/`"),
