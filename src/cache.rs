@@ -10,8 +10,10 @@ mod download;
 mod entry;
 mod errand;
 mod error;
+mod fill;
 mod flight;
 pub mod freshness;
+mod kept;
 mod ledger;
 mod names;
 mod order;
@@ -28,7 +30,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 pub use entry::{Entry, Shows};
 pub use error::OpenError;
@@ -124,6 +126,8 @@ pub struct Cache {
     lot: parking::ParkingLot,
     victims: mpsc::UnboundedSender<Victim>,
     kernel: OnceLock<Arc<dyn KernelSide>>,
+    /// Set when downloads are to put aside what they have.
+    stopping: watch::Sender<bool>,
 }
 
 impl Cache {
@@ -151,6 +155,7 @@ impl Cache {
             lot: parking::ParkingLot::default(),
             victims,
             kernel: OnceLock::new(),
+            stopping: watch::Sender::new(false),
         });
         tokio::spawn(reaper::reap(Arc::downgrade(&cache), reaper));
         let may_prune = table.may_prune;
@@ -164,6 +169,23 @@ impl Cache {
     pub fn attach(&self, kernel: Arc<dyn KernelSide>) {
         // A second mount of one cache does not exist.
         let _ = self.kernel.set(kernel);
+    }
+
+    /// Has every download put aside what it has, so that a later daemon goes on with it, and waits
+    /// until they have.
+    pub async fn stop(&self) {
+        self.stopping.send_replace(true);
+        // Each download holds a receiver.
+        self.stopping.closed().await;
+    }
+
+    /// Waits until downloads are to stop.
+    fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopping = self.stopping.subscribe();
+        async move {
+            // The sender lives as long as the cache, which its downloads hold.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        }
     }
 
     /// Returns the names shown now.
@@ -216,6 +238,15 @@ impl Cache {
                         } else if !waited {
                             self.counters.hits.inc();
                         }
+                        return Ok(Opened { version, pin, waited });
+                    }
+                    entry.lost(version.blob.id(), true);
+                }
+                Step::TakeAndLead { version, permit, errand } => {
+                    let pin = self.ledger.pin(version.blob.id());
+                    tokio::spawn(errand::run(self.clone(), permit, errand));
+                    if let Some(pin) = pin {
+                        self.counters.hits.inc();
                         return Ok(Opened { version, pin, waited });
                     }
                     entry.lost(version.blob.id(), true);
@@ -286,7 +317,8 @@ impl Cache {
                 ticket
             }
             Step::Refuse(error) => return Err(error),
-            Step::Take { .. } => return Ok(None),
+            // Its permit falls, and the flight with it.
+            Step::Take { .. } | Step::TakeAndLead { .. } => return Ok(None),
             Step::TakeHead(peek) => return Ok(Some(Landed::Head(peek))),
         };
         match ticket.wait(self.timing.stall).await {

@@ -48,11 +48,13 @@ pub enum Refusal {
     Store,
     /// The caller was told to die while it waited.
     Interrupted,
+    /// The origin has another version than the one that was being fetched.
+    Changed,
 }
 
 impl Refusal {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Refusal; 11] = [
+    pub const ALL: [Refusal; 12] = [
         Refusal::Gone,
         Refusal::Denied,
         Refusal::Origin,
@@ -64,6 +66,7 @@ impl Refusal {
         Refusal::TooLarge,
         Refusal::Store,
         Refusal::Interrupted,
+        Refusal::Changed,
     ];
 
     /// Returns the name used in logs and `status`.
@@ -80,6 +83,7 @@ impl Refusal {
             Refusal::TooLarge => "too-large",
             Refusal::Store => "store",
             Refusal::Interrupted => "interrupted",
+            Refusal::Changed => "changed",
         }
     }
 }
@@ -99,6 +103,9 @@ pub struct Counters {
     pub stale_served: Counter,
     /// Bytes of bodies received.
     pub bytes_from_origin: Counter,
+    /// Bodies that ended early and whose rest was asked for, and parts of an earlier download that
+    /// were gone on with.
+    pub resumed: Counter,
     /// Blobs evicted to make room.
     pub evictions: Counter,
     /// Their bytes.

@@ -1,10 +1,12 @@
-//! One body on its way from the origin to the disk.
+//! One version on its way from the origin to the disk.
 //!
 //! Without a digest (or with `integrity = "eventual"` and a strong validator) the version lands as
 //! soon as its head is there, with gaps, and the openers go on; with a digest in strict mode it
-//! lands when the digest has matched. Either way it is committed when it is whole.
+//! lands when the digest has matched. Either way it is committed when it is whole. What a download
+//! leaves that failed is put aside where it can be gone on with.
 
-mod pump;
+mod aside;
+mod end;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -13,18 +15,27 @@ use super::Cache;
 use super::entry::{Entry, Permit, REMEMBERED};
 use super::errand::{beating, check_size, confirm, peek, shown_at};
 use super::error::OpenError;
+use super::fill::{Fill, Filled, First, GROWTH, Job};
 use super::flight::{Landed, Pulse};
 use super::freshness::JUST_LANDED;
 use super::ledger::{Pin, Reservation};
-use super::version::Version;
+use super::room::overhead;
+use super::version::{Unfinished, Version, keeps};
+use crate::digest::Digest;
 use crate::metrics::Refusal;
-use crate::origin::{Body, Framing, Head};
-use crate::source::{Integrity, Source};
-use crate::store::{Record, Staging};
-use pump::Pump;
+use crate::origin::{Body, Head, Unchanged};
+use crate::source::{self, Integrity, Source};
+use crate::store::{Allocation, Staging};
+use crate::types::BlobId;
+use end::End;
 
-/// What a body of unknown length reserves at first, and at least each time it grows.
-pub(super) const GROWTH: u64 = 1 << 20;
+/// What a version is made from.
+pub(super) enum Content {
+    /// The body of an answer.
+    Body(Box<dyn Body>),
+    /// A part of the very version that the head describes.
+    Unfinished(Box<Unfinished>),
+}
 
 /// A download that has its place on disk.
 struct Download {
@@ -32,31 +43,31 @@ struct Download {
     entry: Arc<Entry>,
     source: Arc<Source>,
     version: Arc<Version>,
-    framing: Framing,
-    staging: Staging,
+    head: Head,
+    staging: Arc<Staging>,
     reservation: Reservation,
+    allocation: Allocation,
     /// Keeps the blob while it is filled.
     pin: Pin,
-    /// When the head came: the moment the origin vouched for it.
-    at: SystemTime,
     /// Whether the name showed another inode before.
     moves: bool,
 }
 
-/// Receives a body for a flight, answers the flight, and goes on until the body is committed or
-/// has failed. Gives the flight back where it failed before anything landed.
+/// Receives a version for a flight, answers the flight, and goes on until the version is committed
+/// or has failed. Gives the flight back where it failed before anything landed.
 pub(super) async fn begin(
     cache: &Arc<Cache>,
     permit: Permit,
     source: Arc<Source>,
     head: Head,
-    body: Box<dyn Body>,
+    content: Content,
     have: Option<Arc<Version>>,
 ) -> Option<Failed> {
-    if let Some(version) = have.as_ref().filter(|version| already_have(version, &source)) {
+    if let Some(version) = have.as_ref().filter(|version| already_have(version, &source, &head)) {
         // Whatever the origin sends now either has this digest or would be refused.
-        drop(body);
-        confirm(cache, permit, version.clone(), head.validators).await;
+        drop(content);
+        let unchanged = Unchanged { validators: head.validators, lifetime: head.lifetime };
+        confirm(cache, permit, version.clone(), unchanged).await;
         return None;
     }
     let streaming = match (&source.digest, source.integrity) {
@@ -64,16 +75,17 @@ pub(super) async fn begin(
         (Some(_), Integrity::Eventual) => head.validators.strong().is_some(),
         (Some(_), Integrity::Strict) => false,
     };
-    let prepared = Download::prepare(cache, &permit, source.clone(), &head, have.as_deref()).await;
-    let download = match prepared {
-        Ok(download) => download,
+    let prepared =
+        Download::prepare(cache, &permit, source.clone(), head.clone(), content, have.as_deref());
+    let (download, first) = match prepared.await {
+        Ok(prepared) => prepared,
         Err(error) => return Some(Failed { permit, have, error }),
     };
     if streaming {
         let version = download.version.clone();
         download.land(permit, have).await;
         let entry = download.entry.clone();
-        if let Err(error) = download.receive(body, None).await {
+        if let Err(error) = download.receive(first, None).await {
             abandon(cache, &entry, &version, error).await;
         }
         None
@@ -85,14 +97,14 @@ pub(super) async fn begin(
             let peek = peek(permit.entry(), &source, &head, length);
             permit.entry().state().peeked = Some((Instant::now(), peek));
         }
-        match download.receive(body, Some(pulse)).await {
+        match download.receive(first, Some(pulse)).await {
             Ok(pin) => {
                 landing.land(cache, permit, pin, have).await;
                 None
             }
             Err(error) => {
-                // Nobody has seen it: only its bytes must go.
-                cache.orphan(Some(&landing.version));
+                // Nobody has seen it: only its bytes must go, unless they were put aside.
+                aside::let_go(cache, permit.entry(), &landing.version);
                 Some(Failed { permit, have, error })
             }
         }
@@ -106,80 +118,92 @@ pub(super) struct Failed {
     pub(super) error: OpenError,
 }
 
-/// Says whether the version at hand is what the source declares, byte for byte.
-fn already_have(version: &Version, source: &Source) -> bool {
-    source.digest.is_some() && version.digest == source.digest && version.complete()
+/// Says whether the version at hand is what the source declares, or what the answer says it holds,
+/// byte for byte.
+fn already_have(version: &Version, source: &Source, head: &Head) -> bool {
+    let expected = source.digest.as_ref().or(head.digest.as_ref());
+    let same = source.digest.is_some() || version.source == source.identity();
+    expected.is_some() && version.digest.as_ref() == expected && same && version.complete()
 }
 
 impl Download {
+    /// Makes room and a place on disk. Returns also what comes first.
     async fn prepare(
         cache: &Arc<Cache>,
         permit: &Permit,
         source: Arc<Source>,
-        head: &Head,
+        head: Head,
+        content: Content,
         have: Option<&Version>,
-    ) -> Result<Download, OpenError> {
+    ) -> Result<(Download, Option<First>), OpenError> {
         let entry = permit.entry().clone();
         let name = entry.name().as_str();
         if let Some(length) = head.length {
             check_size(&source, name, length)?;
         }
-        let reservation = cache.reserve(name, head.length.unwrap_or(GROWTH)).await?;
+        let expected = source.digest.clone().or_else(|| head.digest.clone());
+        let allocation = allocation(&source, &head);
+        let (unfinished, first) = match content {
+            Content::Body(body) => (None, Some(First { body, part: head.part.clone() })),
+            Content::Unfinished(unfinished) => (Some(unfinished.id), None),
+        };
+        let there = unfinished.map_or(0, |old| cache.ledger.bytes(old));
+        let reservation = match allocation {
+            Allocation::Whole => {
+                let length = head.length.unwrap_or(GROWTH);
+                cache.reserve(name, length, there).await?
+            }
+            Allocation::Sparse => {
+                cache.check_fits(name, head.length.unwrap_or(0))?;
+                let first = head.part.as_ref().map_or(GROWTH, |part| part.end - part.start);
+                cache.reserve_exactly(name, first + overhead(first)).await?
+            }
+        };
         let (id, moves) = {
             let mut state = entry.state();
             // The number promised to the inode of a name never fetched.
             let promised = state.next_blob.take().filter(|_| have.is_none());
             (promised.unwrap_or_else(|| cache.store.allocate()), promised.is_none())
         };
-        let shown_at = shown_at(entry.state().promised.take(), head);
-        let (store, length) = (cache.store.clone(), head.length);
-        let algorithm = source.digest.as_ref().map(|digest| digest.algorithm);
-        let staged = tokio::task::spawn_blocking(move || {
-            let mut staging = store.stage(id, length)?;
-            if let Some(algorithm) = algorithm {
-                staging.hash(algorithm);
-            }
-            Ok(staging)
-        });
-        let staging = match staged.await {
-            Ok(staged) => staged.map_err(|e: std::io::Error| {
-                OpenError::disk(&format!("{name}: cannot stage the download"), &e)
-            })?,
-            Err(_) => return Err(OpenError::new(Refusal::Store, "the daemon is stopping")),
-        };
-        let keep = !head.validators.is_empty() || source.digest.is_some();
+        let shown_at = shown_at(entry.state().promised.take(), &head);
+        let place = Place { id, from: unfinished, allocation, length: head.length };
+        let (staging, reservation, pin) =
+            place.take(cache, &entry, reservation, expected.as_ref()).await?;
+        let digest = source.digest.as_ref();
+        let keep = keeps(&head.validators, digest, &head.lifetime, source.revalidate);
         let version = Arc::new(Version {
             blob: staging.blob(),
             source: source.identity(),
             validators: head.validators.clone(),
-            digest: source.digest.clone(),
+            lifetime: head.lifetime.clone(),
+            digest: expected,
             fetched_at: head.at,
             shown_at,
             keep,
             untrusted: false,
         });
-        let pin = cache.ledger.open(id);
         cache.index(id, &entry);
         if !keep {
             // Served to whoever holds it, and gone with the last of them.
             cache.ledger.orphan(id);
         }
-        Ok(Download {
+        let download = Download {
             cache: cache.clone(),
             source,
             version,
-            framing: head.framing,
+            head,
             staging,
             reservation,
+            allocation,
             pin,
-            at: head.at,
             moves,
             entry: entry.clone(),
-        })
+        };
+        Ok((download, first))
     }
 
     fn landing(&self) -> Landing {
-        Landing { version: self.version.clone(), at: self.at, moves: self.moves }
+        Landing { version: self.version.clone(), at: self.head.at, moves: self.moves }
     }
 
     /// Lands the version with gaps.
@@ -188,105 +212,161 @@ impl Download {
         landing.land(&self.cache, permit, self.pin.clone(), have).await;
     }
 
-    /// Receives the body and commits it. Gives back the pin that held it meanwhile.
+    /// Receives the version and commits it. Gives back the pin that held it meanwhile.
     async fn receive(
         self,
-        body: Box<dyn Body>,
+        first: Option<First>,
         pulse: Option<Arc<Pulse>>,
     ) -> Result<Pin, OpenError> {
         let Download {
-            cache, entry, source, version, framing, staging, reservation, pin, at, ..
+            cache,
+            entry,
+            source,
+            version,
+            head,
+            staging,
+            reservation,
+            pin,
+            allocation,
+            ..
         } = self;
-        let pump = Pump::new(&cache, &entry, staging, reservation);
-        let (staging, reservation, received) = pump.run(body, pulse.as_deref()).await;
-        let end =
-            End { source, framing, record: version.record(entry.name(), at), keep: version.keep };
-        cache.ledger.committing(version.blob.id());
-        let done = match staging {
-            Some(staging) => {
-                let task = tokio::task::spawn_blocking(move || end.reach(staging, received));
-                beating(pulse.as_deref(), task)
-                    .await
-                    .map_err(|_| OpenError::new(Refusal::Store, "the daemon is stopping"))
-            }
-            None => Ok((version.blob.filled(), received)),
+        let (id, at) = (version.blob.id(), head.at);
+        let record = version.record(entry.name(), at);
+        let length = head.length;
+        let ranges = head.ranges && version.keep && version.validators.strong().is_some();
+        let fill = Fill::new(Job {
+            cache: cache.clone(),
+            entry: entry.clone(),
+            source: source.clone(),
+            staging: staging.clone(),
+            reservation,
+            allocation,
+            record: record.clone(),
+            length,
+            ranges: ranges && length.is_some(),
+            offered: head.offered,
+            pulse: pulse.clone(),
+        });
+        let (reservation, filled) = fill.run(first).await;
+        let received = match filled {
+            Ok(Filled::Whole) => Ok(()),
+            Ok(Filled::Aside) => Err(aside::unwanted(&entry)),
+            Err(error) => Err(error),
         };
-        let (on_disk, done) = done.unwrap_or_else(|error| (version.blob.filled(), Err(error)));
-        // An unlinked part stays on the books while somebody has it open.
-        cache.ledger.settle(reservation, version.blob.id(), on_disk);
-        if done.is_err() {
-            cache.ledger.committed(version.blob.id());
+        if let Err(error) = &received
+            && ranges
+            && aside::worth_keeping(&cache, &version, error)
+        {
+            let part = aside::Part { staging, record, reservation, version };
+            aside::put(&cache, &entry, part, error).await;
+            return received.map(|()| pin);
         }
-        done?;
+        let end = End { source, framing: head.framing, record, keep: version.keep };
+        let task = tokio::task::spawn_blocking(move || end.reach(&staging, received));
+        let done = beating(pulse.as_deref(), task).await;
+        let (on_disk, done) = done.unwrap_or_else(|_stopping| {
+            let error = OpenError::new(Refusal::Store, "the daemon is stopping");
+            (version.blob.filled(), Err(error))
+        });
+        // An unlinked part stays on the books while somebody has it open.
+        if let Some(reservation) = reservation {
+            cache.ledger.settle(reservation, id, on_disk);
+        }
+        if let Err(error) = done {
+            cache.ledger.committed(id);
+            if error.why == Refusal::Digest && ranges {
+                // Bytes of several answers under one strong tag, and they do not fit together.
+                cache.origin.lied(&entry.source());
+            }
+            return Err(error);
+        }
         if version.keep {
             let fallback = {
                 let mut state = entry.state();
                 state.recorded_at = at;
                 // Only of this very version: another may have landed since.
-                let current = state.version().is_some_and(|v| v.blob.id() == version.blob.id());
+                let current = state.version().is_some_and(|v| v.blob.id() == id);
                 if current { state.take_fallback() } else { None }
             };
             cache.orphan(fallback.as_deref());
             cache.kernel().moved(entry.name()).await;
         }
-        cache.ledger.committed(version.blob.id());
+        cache.ledger.committed(id);
         Ok(pin)
     }
 }
 
-/// What the end of a body is checked against.
-struct End {
-    source: Arc<Source>,
-    framing: Framing,
-    record: Record,
-    keep: bool,
+/// Returns whether the place of a whole body is taken at once: where only what is read is fetched,
+/// and can be, it is not.
+fn allocation(source: &Source, head: &Head) -> Allocation {
+    match source.fill {
+        source::Fill::OnRead if head.ranges && head.offered => Allocation::Sparse,
+        source::Fill::OnRead | source::Fill::All => Allocation::Whole,
+    }
 }
 
-impl End {
-    /// Commits a part that was received whole, or fails it. Returns the bytes of disk it takes.
-    /// Blocks on the disk.
-    fn reach(
-        mut self,
-        mut staging: Staging,
-        received: Result<(), OpenError>,
-    ) -> (u64, Result<(), OpenError>) {
-        self.record.length = staging.written();
-        let allocated = staging.allocated();
-        let checked = received.and_then(|()| self.check(&mut staging));
-        if let Err(error) = checked {
-            staging.blob().fail(error.broken());
-            return (allocated, Err(error));
-        }
-        staging.end();
-        let kept = if self.keep { staging.commit(&self.record) } else { staging.keep_private() };
-        match kept {
-            Ok(on_disk) => (on_disk, Ok(())),
+/// Where the bytes of a version are to lie.
+struct Place {
+    id: BlobId,
+    /// The part to go on with.
+    from: Option<BlobId>,
+    allocation: Allocation,
+    length: Option<u64>,
+}
+
+impl Place {
+    async fn take(
+        self,
+        cache: &Arc<Cache>,
+        entry: &Entry,
+        mut reservation: Reservation,
+        expected: Option<&Digest>,
+    ) -> Result<(Arc<Staging>, Reservation, Pin), OpenError> {
+        let Place { id, from, allocation, length } = self;
+        let name = entry.name();
+        let pin = match from {
+            None => cache.ledger.open(id),
+            Some(old) => {
+                let resumed = cache.ledger.resume(old, id, &mut reservation);
+                cache.forget_blob(old);
+                resumed.ok_or_else(|| {
+                    let text = format!("{name}: what was there of it has just been evicted");
+                    OpenError::new(Refusal::Store, text)
+                })?
+            }
+        };
+        let (store, algorithm) = (cache.store.clone(), expected.map(|digest| digest.algorithm));
+        let staged = tokio::task::spawn_blocking(move || {
+            let staging = match from {
+                None => store.stage(id, length, allocation)?,
+                Some(old) => store.resume(id, old, allocation)?.0,
+            };
+            if let Some(algorithm) = algorithm {
+                staging.hash(algorithm);
+            }
+            std::io::Result::Ok(staging)
+        });
+        let staged = match staged.await {
+            Ok(staged) => staged.map_err(|error| {
+                OpenError::disk(&format!("{name}: cannot stage the download"), &error)
+            }),
+            Err(_) => Err(OpenError::new(Refusal::Store, "the daemon is stopping")),
+        };
+        match staged {
+            Ok(staging) => {
+                if from.is_some() {
+                    cache.counters.resumed.inc();
+                    let present = staging.written();
+                    tracing::info!(%name, present, length, "going on with a download");
+                }
+                Ok((Arc::new(staging), reservation, pin))
+            }
             Err(error) => {
-                let what = format!("{}: cannot commit the download", self.record.name);
-                (allocated, Err(OpenError::disk(&what, &error)))
+                // Nothing points at it, so it goes with the pin.
+                cache.ledger.orphan(id);
+                Err(error)
             }
         }
-    }
-
-    fn check(&self, staging: &mut Staging) -> Result<(), OpenError> {
-        let (name, length) = (&self.record.name, self.record.length);
-        check_size(&self.source, name.as_str(), length)?;
-        let (why, text) = match (&self.source.digest, staging.digest()) {
-            (Some(declared), Some(computed)) if *declared != computed => (
-                Refusal::Digest,
-                format!(
-                    "{name}: the digest does not match: declared {declared}, the origin's bytes have {computed}"
-                ),
-            ),
-            (None, _) if self.framing == Framing::Close && !self.source.allow_close_delimited => (
-                Refusal::BadBody,
-                format!(
-                    "{name}: the body of {length} bytes ended only by the closing of the connection, so a cut cannot be told from the end; declare a digest, or set allow_close_delimited = true"
-                ),
-            ),
-            _ => return Ok(()),
-        };
-        Err(OpenError::new(why, text))
     }
 }
 
@@ -349,14 +429,23 @@ impl Landing {
 /// Gives up a version that had landed with gaps: who holds it reads what is there, new opens
 /// fetch anew.
 async fn abandon(cache: &Arc<Cache>, entry: &Arc<Entry>, version: &Arc<Version>, error: OpenError) {
-    if error.why == Refusal::Interrupted {
-        // Nobody wanted it, so nobody is to be told.
-        tracing::debug!(name = %entry.name(), %error, "download given up");
-        entry.lost(version.blob.id(), false);
-    } else {
-        tracing::warn!(name = %entry.name(), why = error.why.as_str(), %error, "download failed");
-        entry.lost_to(version.blob.id(), &error, REMEMBERED);
+    let blob = version.blob.id();
+    match error.why {
+        Refusal::Interrupted => {
+            // Nobody wanted it, so nobody is to be told.
+            tracing::debug!(name = %entry.name(), %error, "download given up");
+            entry.lost(blob, false);
+        }
+        Refusal::Changed => {
+            // Whoever opens it next gets the version that took its place.
+            tracing::warn!(name = %entry.name(), %error, "download given up");
+            entry.lost_to(blob, &error, std::time::Duration::ZERO);
+        }
+        why => {
+            tracing::warn!(name = %entry.name(), why = why.as_str(), %error, "download failed");
+            entry.lost_to(blob, &error, REMEMBERED);
+        }
     }
-    cache.ledger.orphan(version.blob.id());
+    aside::let_go(cache, entry, version);
     cache.kernel().moved(entry.name()).await;
 }

@@ -6,14 +6,16 @@
 //!
 //! Lock order: an entry's state, then the ledger. The state is never locked across a wait.
 
+mod facts;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::OpenError;
 use super::flight::{Landing, Pulse, Seat, Ticket, flight};
-use super::freshness::{Facts, Verdict, judge};
+use super::freshness::{Verdict, judge};
 use super::parking::Parked;
-use super::version::{Peek, Version};
+use super::version::{Peek, Unfinished, Version};
 use crate::source::Source;
 use crate::types::{BlobId, Name};
 
@@ -70,6 +72,8 @@ pub(super) struct State {
     /// A whole version that the one at hand, which still has gaps, is to replace; it comes back if
     /// that one's download fails.
     pub(super) fallback: Option<Fallback>,
+    /// A download that can be gone on with.
+    pub(super) unfinished: Option<Unfinished>,
     /// The last version was evicted, and nothing asked for it since.
     pub(super) evicted: bool,
     /// No catalog claims the name any more.
@@ -103,6 +107,8 @@ pub(super) enum Want {
 pub(super) enum Step {
     /// Take this version; `stale` when the origin is known to fail.
     Take { version: Arc<Version>, stale: bool },
+    /// Take this version, and run the errand in a task of its own that nobody waits for.
+    TakeAndLead { version: Arc<Version>, permit: Permit, errand: Errand },
     /// Take this head.
     TakeHead(Peek),
     /// Wait for the flight.
@@ -118,7 +124,7 @@ pub(super) enum Errand {
     /// Compare the bytes on disk with checksums and digest, then judge again.
     Verify(Arc<Version>),
     /// Ask the origin; with a version at hand, whether that is still the current one.
-    Ask { have: Option<Arc<Version>>, parked: Option<Parked>, want: Want },
+    Ask { have: Option<Arc<Version>>, parked: Option<Box<Parked>>, want: Want },
 }
 
 /// The leader's duty to answer. Dropped without one, the entry is as before and the waiters elect
@@ -149,6 +155,7 @@ impl Entry {
             promised: None,
             next_blob: None,
             fallback: None,
+            unfinished: None,
             evicted: false,
             withdrawn: false,
         };
@@ -229,6 +236,9 @@ impl Entry {
             state.drop_version();
             state.evicted |= evicted;
         }
+        if evicted {
+            state.unfinished.take_if(|unfinished| unfinished.id == blob);
+        }
     }
 
     /// Forgets a version whose download failed, and remembers why. What it was to replace comes
@@ -252,13 +262,18 @@ impl Entry {
         let mut state = self.state();
         if let Some(broken) = state.held().and_then(|version| version.blob.broken()) {
             state.fall_back();
-            if broken.errno != UNWANTED {
+            if broken.errno != UNWANTED && !broken.superseded {
                 state.failed(&OpenError::from(broken), REMEMBERED);
             }
         }
         if let Slot::Fetching(ticket) | Slot::Refreshing(_, ticket) = &state.slot {
             return match (&state.slot, want) {
                 (Slot::Refreshing(version, _), Want::Length) => {
+                    Step::Take { version: version.clone(), stale: false }
+                }
+                (Slot::Refreshing(version, _), Want::Version)
+                    if judge(state.facts(version, now, window)) == Verdict::Behind =>
+                {
                     Step::Take { version: version.clone(), stale: false }
                 }
                 // The body of a head that is known: its length need not be waited for.
@@ -285,6 +300,7 @@ impl Entry {
             }
             let State { parked, identity, .. } = &mut *state;
             let parked = parked.take_if(|p| want == Want::Version && p.source == *identity);
+            let parked = parked.map(Box::new);
             let (permit, ticket) = self.permit();
             state.slot = Slot::Fetching(ticket.clone());
             return Step::Lead(permit, Errand::Ask { have: None, parked, want }, ticket);
@@ -295,7 +311,12 @@ impl Entry {
             return Step::Take { version, stale: false };
         }
         if let Some((_, error)) = failing {
-            return match state.may_be_stale(error) && verdict == Verdict::Revalidate {
+            let served = match verdict {
+                Verdict::Behind => true,
+                Verdict::Revalidate => state.may_be_stale(error),
+                Verdict::Fresh | Verdict::Verify | Verdict::Replace => false,
+            };
+            return match served {
                 true => Step::Take { version, stale: true },
                 false => Step::Refuse(error.clone()),
             };
@@ -304,6 +325,10 @@ impl Entry {
         state.slot = Slot::Refreshing(version.clone(), ticket.clone());
         let errand = match verdict {
             Verdict::Verify => Errand::Verify(version),
+            Verdict::Behind => {
+                let errand = Errand::Ask { have: Some(version.clone()), parked: None, want };
+                return Step::TakeAndLead { version, permit, errand };
+            }
             Verdict::Revalidate | Verdict::Replace | Verdict::Fresh => {
                 Errand::Ask { have: Some(version), parked: None, want }
             }
@@ -352,6 +377,12 @@ impl State {
                 _ => Slot::Ready(version),
             };
         }
+    }
+
+    /// Takes out what can be gone on with, if it is of the source in force.
+    pub(super) fn take_unfinished(&mut self) -> Option<Unfinished> {
+        let identity = &self.identity;
+        self.unfinished.take_if(|unfinished| unfinished.record.source == *identity)
     }
 
     /// Returns the version in the slot.
@@ -403,35 +434,6 @@ impl State {
     pub(super) fn failed(&mut self, error: &OpenError, remembered: Duration) {
         self.failure = Some((Instant::now() + remembered, error.clone()));
         self.last_error = Some((SystemTime::now(), error.clone()));
-    }
-
-    fn facts(&self, version: &Version, now: Instant, window: Duration) -> Facts {
-        Facts {
-            same_source: version.source == self.identity,
-            digest_unchecked: self
-                .source
-                .digest
-                .as_ref()
-                .is_some_and(|declared| version.digest.as_ref() != Some(declared)),
-            untrusted: version.untrusted,
-            policy: self.source.revalidate,
-            answered: self.validated.map(|at| now.duration_since(at)),
-            validated: match self.validated {
-                Some(at) => Some(now.duration_since(at)),
-                None => SystemTime::now().duration_since(self.validated_at).ok(),
-            },
-            landed: self.landed.map(|at| now.duration_since(at)),
-            window,
-        }
-    }
-
-    /// Says whether the version at hand may be served although its origin fails in this way.
-    pub(super) fn may_be_stale(&self, error: &OpenError) -> bool {
-        error.excusable()
-            && self.version().is_some_and(|version| version.keep)
-            && SystemTime::now()
-                .duration_since(self.validated_at)
-                .is_ok_and(|age| age < self.source.stale_if_error)
     }
 }
 

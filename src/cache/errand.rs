@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Cache;
-use super::download::{self, Failed};
+use super::download::{self, Content, Failed};
 use super::entry::{Errand, Permit, REMEMBERED, Slot, Want};
 use super::error::OpenError;
 use super::flight::{Landed, Pulse};
+use super::kept::{Kept, put_back};
 use super::parking::Parked;
 use super::version::{Peek, Version};
 use crate::digest::Hasher;
 use crate::metrics::Refusal;
-use crate::origin::{Answer, Ask, Body, Failure, FailureKind, Head, Patience};
-use crate::source::Source;
+use crate::origin::{Answer, Ask, Failure, FailureKind, Head, Patience, Unchanged};
+use crate::source::{Fill, Source};
 use crate::validators::Validators;
 
 /// The longest it is.
@@ -23,6 +24,9 @@ const REMEMBERED_AT_MOST: Duration = Duration::from_secs(5);
 /// How much older than the truth the time of validation on disk may be; rewriting a sidecar costs
 /// an fsync, and opens are many.
 const RECORD_EVERY: Duration = Duration::from_secs(3600);
+
+/// How much is asked for with the head, where only what is read is fetched.
+const FIRST: u64 = 64 << 10;
 
 /// How often work on the disk counts as progress.
 const BEAT: Duration = Duration::from_secs(5);
@@ -39,16 +43,25 @@ async fn ask(
     cache: &Arc<Cache>,
     permit: Permit,
     have: Option<Arc<Version>>,
-    parked: Option<Parked>,
+    parked: Option<Box<Parked>>,
     want: Want,
 ) {
     let entry = permit.entry().clone();
     let source = entry.source();
-    if let Some(Parked { head, body, .. }) = parked {
+    if let Some(parked) = parked {
+        let Parked { head, body, .. } = *parked;
         cache.counters.misses.inc();
-        return fetch(cache, permit, source, head, body, have).await;
+        let content = match Kept::take(cache, &entry, Want::Version) {
+            Some(kept) => kept.or_body(cache, &source, &head, body),
+            None => Content::Body(body),
+        };
+        return fetch(cache, permit, source, head, content, have).await;
     }
-    let validators = conditions(&permit, &source, have.as_deref(), want);
+    let kept = Kept::take(cache, &entry, want);
+    let mut validators = conditions(&permit, &source, have.as_deref(), want);
+    if let (None, Some(kept)) = (&have, &kept) {
+        validators = Some(kept.unfinished.record.validators.clone());
+    }
     let patience = match &have {
         Some(version) if version.source == source.identity() => Patience::Warm,
         _ => Patience::Cold,
@@ -62,12 +75,22 @@ async fn ask(
     if std::mem::take(&mut entry.state().evicted) {
         cache.counters.evicted_then_wanted.inc();
     }
-    let ask = Ask { source: source.clone(), validators, patience };
+    let first = (source.fill == Fill::OnRead).then_some(FIRST);
+    let ask = Ask { source: source.clone(), validators, patience, first };
     match (cache.origin.get(ask).await, have) {
-        (Ok(Answer::NotModified(validators)), Some(version)) => {
-            confirm(cache, permit, version, validators).await;
+        (Ok(Answer::NotModified(unchanged)), Some(version)) => {
+            put_back(&entry, kept);
+            let lifetime = version.lifetime.updated(&unchanged.lifetime);
+            confirm(cache, permit, version, Unchanged { lifetime, ..unchanged }).await;
         }
-        (Ok(Answer::NotModified(_)), None) => confirm_head(permit),
+        (Ok(Answer::NotModified(unchanged)), None) => match kept {
+            Some(kept) => {
+                let head = kept.head(unchanged);
+                let content = Content::Unfinished(Box::new(kept.unfinished));
+                fetch(cache, permit, source, head, content, None).await;
+            }
+            None => confirm_head(permit),
+        },
         (Ok(Answer::Found(head, body)), have) => match head.length {
             Some(length) if want == Want::Length && have.is_none() => {
                 if let Err(error) = check_size(&source, entry.name().as_str(), length) {
@@ -77,9 +100,20 @@ async fn ask(
                 cache.lot.park(&entry, source.identity(), head, body);
                 land_head(permit, peek);
             }
-            _ => fetch(cache, permit, source, head, body, have).await,
+            _ => {
+                note_lie(cache, &source, have.as_deref(), &head);
+                let content = match kept {
+                    Some(kept) => kept.or_body(cache, &source, &head, body),
+                    None => Content::Body(body),
+                };
+                fetch(cache, permit, source, head, content, have).await;
+            }
         },
         (Err(failure), have) => {
+            match kept {
+                Some(kept) if failure.kind == FailureKind::Gone => kept.let_go(cache),
+                kept => put_back(&entry, kept),
+            }
             let error = refusal(&entry, &failure);
             fail(cache, permit, have, error, failure.retry_after).await;
         }
@@ -93,10 +127,10 @@ async fn fetch(
     permit: Permit,
     source: Arc<Source>,
     head: Head,
-    body: Box<dyn Body>,
+    content: Content,
     have: Option<Arc<Version>>,
 ) {
-    let Some(failed) = download::begin(cache, permit, source.clone(), head, body, have).await
+    let Some(failed) = download::begin(cache, permit, source.clone(), head, content, have).await
     else {
         return;
     };
@@ -105,10 +139,11 @@ async fn fetch(
         return fail(cache, permit, have, error, None).await;
     }
     tracing::warn!(name = %permit.entry().name(), %error, "fetching once more");
-    let ask = Ask { source: source.clone(), validators: None, patience: Patience::Cold };
+    let ask =
+        Ask { source: source.clone(), validators: None, patience: Patience::Cold, first: None };
     let failed = match cache.origin.get(ask).await {
         Ok(Answer::Found(head, body)) => {
-            download::begin(cache, permit, source, head, body, have).await
+            download::begin(cache, permit, source, head, Content::Body(body), have).await
         }
         Ok(Answer::NotModified(_)) | Err(_) => Some(Failed { permit, have, error }),
     };
@@ -154,6 +189,20 @@ fn conditions(
         None => return None,
     };
     (!validators.is_empty()).then_some(validators)
+}
+
+/// Notes an origin that gives another length under the same strong tag.
+fn note_lie(cache: &Cache, source: &Source, have: Option<&Version>, head: &Head) {
+    let same = |version: &&Version| {
+        version.source == source.identity()
+            && head.validators.strong().is_some()
+            && version.validators.strong() == head.validators.strong()
+    };
+    if let (Some(version), Some(length)) = (have.filter(same), head.length)
+        && version.blob.length().is_some_and(|before| before != length)
+    {
+        cache.origin.lied(source);
+    }
 }
 
 fn refusal(entry: &super::Entry, failure: &Failure) -> OpenError {
@@ -216,7 +265,7 @@ pub(super) async fn confirm(
     cache: &Arc<Cache>,
     mut permit: Permit,
     version: Arc<Version>,
-    validators: Validators,
+    unchanged: Unchanged,
 ) {
     let entry = permit.entry().clone();
     let pin = cache.ledger.pin(version.blob.id());
@@ -226,11 +275,9 @@ pub(super) async fn confirm(
         entry.lost(version.blob.id(), false);
         return;
     };
-    let changed = validators != version.validators;
-    let version = match changed {
-        true => Arc::new(version.with_validators(validators)),
-        false => version,
-    };
+    let older = version;
+    let version = Arc::new(older.confirmed(unchanged, entry.source().revalidate));
+    let changed = version.differs(&older);
     let now = SystemTime::now();
     let mut record = false;
     permit.settle(|state| {
@@ -241,11 +288,16 @@ pub(super) async fn confirm(
         state.validated_at = now;
         state.succeeded();
         let age = now.duration_since(state.recorded_at).unwrap_or(RECORD_EVERY);
-        record = version.complete() && (changed || age >= RECORD_EVERY);
+        record = version.keep && version.complete() && (changed || age >= RECORD_EVERY);
         if record {
             state.recorded_at = now;
         }
     });
+    if !version.keep {
+        // Its origin does not want it stored any longer.
+        cache.ledger.orphan(version.blob.id());
+        cache.kernel().leaving(entry.name());
+    }
     permit.answer(Ok(Landed::Version { version: version.clone(), pin, stale: false }));
     if record {
         cache.rewrite(&entry, &version, now).await;

@@ -22,7 +22,11 @@ impl OpenError {
         let errno = match why {
             Refusal::Gone => libc::ENOENT,
             Refusal::Denied => libc::EACCES,
-            Refusal::Origin | Refusal::BadBody | Refusal::Digest | Refusal::Store => libc::EIO,
+            Refusal::Origin
+            | Refusal::BadBody
+            | Refusal::Digest
+            | Refusal::Store
+            | Refusal::Changed => libc::EIO,
             Refusal::Silent => libc::ETIMEDOUT,
             Refusal::HardLimit | Refusal::DiskFull => libc::ENOSPC,
             Refusal::TooLarge => libc::EFBIG,
@@ -52,6 +56,7 @@ impl OpenError {
             message: self.message.clone(),
             errno: self.errno,
             tainted: self.why == Refusal::Digest,
+            superseded: self.why == Refusal::Changed,
         }
     }
 }
@@ -84,9 +89,10 @@ impl From<WaitError> for OpenError {
 
 impl From<Broken> for OpenError {
     fn from(broken: Broken) -> OpenError {
-        let Broken { message, errno, tainted } = broken;
+        let Broken { message, errno, tainted, superseded } = broken;
         let why = match errno {
             _ if tainted => Refusal::Digest,
+            _ if superseded => Refusal::Changed,
             libc::ETIMEDOUT => Refusal::Silent,
             libc::ENOSPC => Refusal::DiskFull,
             _ => Refusal::BadBody,

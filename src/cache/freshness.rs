@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::lifetime::Use;
 use crate::source::Revalidate;
 
 /// An open this soon after a version landed is a hit, whatever the window: the kernel retries an
@@ -24,6 +25,8 @@ pub struct Facts {
     pub answered: Option<Duration>,
     /// Time since the origin last vouched for it; `None` if unknown or the clock jumped.
     pub validated: Option<Duration>,
+    /// What its origin allows at this moment; of no account unless the policy is to follow that.
+    pub http: Use,
     /// Time since it landed in this process, if it did.
     pub landed: Option<Duration>,
     /// The revalidate window.
@@ -35,6 +38,8 @@ pub struct Facts {
 pub enum Verdict {
     /// Nothing.
     Fresh,
+    /// Serve it, and ask the origin behind that whether it is still the current one.
+    Behind,
     /// Ask the origin whether it is still the current one.
     Revalidate,
     /// Compare the bytes on disk with checksums and digest.
@@ -57,9 +62,14 @@ pub fn judge(facts: Facts) -> Verdict {
         || match facts.policy {
             Revalidate::Always => false,
             Revalidate::Never => true,
+            Revalidate::Http => facts.http == Use::Fresh,
             Revalidate::After(limit) => within(facts.validated, limit),
         };
-    if fresh { Verdict::Fresh } else { Verdict::Revalidate }
+    match (fresh, facts.policy, facts.http) {
+        (true, ..) => Verdict::Fresh,
+        (false, Revalidate::Http, Use::StaleWhileRevalidate) => Verdict::Behind,
+        _ => Verdict::Revalidate,
+    }
 }
 
 #[cfg(test)]
@@ -73,6 +83,7 @@ mod tests {
         policy: Revalidate::Always,
         answered: Some(Duration::from_secs(5)),
         validated: Some(Duration::from_secs(5)),
+        http: Use::Fresh,
         landed: None,
         window: Duration::from_secs(1),
     };
@@ -105,6 +116,22 @@ mod tests {
         assert_eq!(judge(after(6)), Verdict::Fresh);
         assert_eq!(judge(after(5)), Verdict::Revalidate);
         assert_eq!(judge(Facts { validated: None, ..after(6) }), Verdict::Revalidate);
+    }
+
+    #[test]
+    fn an_origin_is_followed_only_where_the_policy_says_so() {
+        let facts = |policy, http| judge(Facts { policy, http, ..FACTS });
+        assert_eq!(facts(Revalidate::Http, Use::Fresh), Verdict::Fresh);
+        assert_eq!(facts(Revalidate::Http, Use::StaleWhileRevalidate), Verdict::Behind);
+        assert_eq!(facts(Revalidate::Http, Use::Stale), Verdict::Revalidate);
+        for http in [Use::Fresh, Use::StaleWhileRevalidate, Use::Stale] {
+            assert_eq!(facts(Revalidate::Always, http), Verdict::Revalidate);
+            assert_eq!(facts(Revalidate::Never, http), Verdict::Fresh);
+        }
+        // One answer serves all who open within the window, whatever it allows.
+        let just_answered = Facts { answered: Some(Duration::ZERO), ..FACTS };
+        let http = Facts { policy: Revalidate::Http, http: Use::Stale, ..just_answered };
+        assert_eq!(judge(http), Verdict::Fresh);
     }
 
     #[test]

@@ -193,17 +193,38 @@ impl Ledger {
         let mut books = self.0.books();
         books.stored += bytes;
         books.idle.used(blob);
-        books.accounts.insert(
-            blob,
-            Account {
-                bytes,
-                pins: 0,
-                refs: 0,
-                orphan: false,
-                committing: false,
-                place: Place::Idle,
-            },
-        );
+        books.accounts.insert(blob, Account { bytes, place: Place::Idle, ..Account::new() });
+    }
+
+    /// Says that a blob has gaps and that nobody fills them now: when it is idle, it is the next to
+    /// go.
+    pub fn unfinished(&self, blob: BlobId) {
+        let mut books = self.0.books();
+        let Some(account) = books.accounts.get_mut(&blob) else { return };
+        account.unfinished = true;
+        if account.place == Place::Idle {
+            books.place(blob, Place::Idle);
+        }
+    }
+
+    /// Goes on with an unfinished blob under a new number: its bytes become part of the download's
+    /// reservation. The new blob is pinned; the old one is off the books. `None` if that is gone or
+    /// going.
+    pub fn resume(&self, old: BlobId, new: BlobId, reservation: &mut Reservation) -> Option<Pin> {
+        let mut books = self.0.books();
+        if books.accounts.get(&old)?.place.is_gone() {
+            return None;
+        }
+        books.place(old, Place::Pinned);
+        let bytes = books.accounts.remove(&old)?.bytes;
+        books.stored -= bytes;
+        books.reserved += bytes;
+        books.allocated += bytes;
+        reservation.bytes += bytes;
+        reservation.allocated += bytes;
+        books.accounts.insert(new, Account { pins: 1, ..Account::new() });
+        drop(books);
+        Some(Pin { ledger: self.0.clone(), blob: new })
     }
 
     /// Asks for room for a download. `ceiling` is how many bytes the filesystem below lets the store
@@ -224,17 +245,7 @@ impl Ledger {
 
     /// Enters a new blob whose bytes are still a reservation; it is pinned.
     pub fn open(&self, blob: BlobId) -> Pin {
-        self.0.books().accounts.insert(
-            blob,
-            Account {
-                bytes: 0,
-                pins: 1,
-                refs: 0,
-                orphan: false,
-                committing: false,
-                place: Place::Pinned,
-            },
-        );
+        self.0.books().accounts.insert(blob, Account { pins: 1, ..Account::new() });
         Pin { ledger: self.0.clone(), blob }
     }
 
@@ -351,6 +362,11 @@ impl Ledger {
     pub fn wanted(&self, blob: BlobId) -> bool {
         let books = self.0.books();
         books.accounts.get(&blob).is_some_and(|a| !a.orphan || a.pins > 1 || a.refs > 0)
+    }
+
+    /// Says whether nobody but its own download has a blob, the kernel neither.
+    pub fn alone(&self, blob: BlobId) -> bool {
+        self.0.books().accounts.get(&blob).is_none_or(|a| a.pins <= 1 && a.refs == 0)
     }
 
     /// Returns how many pins a blob has.

@@ -8,6 +8,8 @@ use crate::types::BlobId;
 pub trait Order: Send {
     /// Notes that a blob was used now; enters it if it is new.
     fn used(&mut self, blob: BlobId);
+    /// Enters a blob as the next to go, or makes it that.
+    fn spare(&mut self, blob: BlobId);
     /// Takes a blob out.
     fn remove(&mut self, blob: BlobId);
     /// Returns the next victim and leaves it in.
@@ -26,6 +28,11 @@ impl Default for Lru {
 impl Order for Lru {
     fn used(&mut self, blob: BlobId) {
         self.0.put(blob, ());
+    }
+
+    fn spare(&mut self, blob: BlobId) {
+        self.0.put(blob, ());
+        self.0.demote(&blob);
     }
 
     fn remove(&mut self, blob: BlobId) {

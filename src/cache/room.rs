@@ -23,7 +23,8 @@ pub(super) fn overhead(length: u64) -> u64 {
 }
 
 impl Cache {
-    /// Reserves room for a body of `length` bytes with its overhead. Waits while enough is going.
+    /// Reserves room for a body of `length` bytes with its overhead, less `there` bytes that are in
+    /// the store already. Waits while enough is going.
     ///
     /// # Errors
     /// [`Refusal::TooLarge`] when it could never fit, [`Refusal::HardLimit`] or
@@ -32,10 +33,20 @@ impl Cache {
         self: &Arc<Self>,
         name: &str,
         length: u64,
+        there: u64,
     ) -> Result<Reservation, OpenError> {
-        let hard = self.ledger.limits().hard;
+        self.check_fits(name, length)?;
         let bytes = length.saturating_add(overhead(length));
-        if bytes > hard {
+        self.reserve_exactly(name, bytes.saturating_sub(there)).await
+    }
+
+    /// Refuses a body that could never fit.
+    ///
+    /// # Errors
+    /// [`Refusal::TooLarge`].
+    pub(super) fn check_fits(&self, name: &str, length: u64) -> Result<(), OpenError> {
+        let hard = self.ledger.limits().hard;
+        if length.saturating_add(overhead(length)) > hard {
             let text = format!(
                 "{name}: its length of {} does not fit the hard limit of {}; raise quota and hard_limit",
                 Bytes(length),
@@ -43,7 +54,7 @@ impl Cache {
             );
             return Err(OpenError::new(Refusal::TooLarge, text));
         }
-        self.reserve_exactly(name, bytes).await
+        Ok(())
     }
 
     pub(super) async fn reserve_exactly(

@@ -6,9 +6,10 @@ use std::time::SystemTime;
 
 use super::entry::{Entry, Slot};
 use super::names::{Names, Shown};
+use super::version::{Unfinished, keeps};
 use super::{Cache, Version};
 use crate::source::Source;
-use crate::store::{Recovered, Trust};
+use crate::store::{self, Recovered, Trust};
 use crate::types::Name;
 
 /// One name of a table to come.
@@ -75,8 +76,12 @@ impl Cache {
         state.drop_version();
         let parked = state.parked.take();
         let fallback = state.take_fallback();
+        let unfinished = state.unfinished.take();
         drop(state);
         drop(parked);
+        if let Some(unfinished) = unfinished {
+            self.ledger.orphan(unfinished.id);
+        }
         self.orphan(version.as_deref());
         self.orphan(fallback.as_deref());
     }
@@ -88,8 +93,29 @@ impl Cache {
         }
     }
 
+    /// Enters the parts that downloads of an earlier daemon left, each as what its name can go on
+    /// with.
+    fn adopt_unfinished(&self, names: &Names, parts: Vec<store::Unfinished>, may_prune: bool) {
+        for store::Unfinished { id, record, usage, .. } in parts {
+            self.ledger.recovered(id, usage);
+            self.ledger.unfinished(id);
+            let Some(Shown::Download(entry)) = names.get(record.name.as_str()) else {
+                if may_prune {
+                    self.ledger.orphan(id);
+                }
+                continue;
+            };
+            self.index(id, entry);
+            let before = entry.state().unfinished.replace(Unfinished { id, record });
+            if let Some(before) = before {
+                self.ledger.orphan(before.id);
+            }
+        }
+    }
+
     pub(super) fn adopt(self: &Arc<Self>, recovered: Recovered, may_prune: bool) {
         let names = self.names();
+        self.adopt_unfinished(&names, recovered.unfinished, may_prune);
         let mut blobs = recovered.blobs;
         // Oldest use first: that is the order of eviction from here on.
         blobs.sort_by_key(|found| found.record.validated_at);
@@ -105,10 +131,17 @@ impl Cache {
                 continue;
             };
             let record = found.record;
+            let lifetime = record.lifetime.unwrap_or_default();
+            let policy = entry.source().revalidate;
+            if !keeps(&record.validators, record.digest.as_ref(), &lifetime, policy) {
+                self.ledger.orphan(id);
+                continue;
+            }
             let version = Arc::new(Version {
                 blob: found.blob,
                 source: record.source,
-                keep: !record.validators.is_empty() || record.digest.is_some(),
+                keep: true,
+                lifetime,
                 validators: record.validators,
                 digest: record.digest,
                 fetched_at: record.fetched_at,

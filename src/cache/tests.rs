@@ -3,6 +3,8 @@
 mod answers;
 mod catalogs;
 mod cut;
+mod gaps;
+mod lifetimes;
 mod room;
 mod transient;
 
@@ -16,7 +18,10 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::digest::{Algorithm, Digest};
-use crate::origin::{Answer, Ask, Body, Failure, FailureKind, Framing, Head};
+use crate::lifetime::Lifetime;
+use crate::origin::{
+    Answer, Ask, Body, Failure, FailureKind, Framing, Head, RangeAnswer, RangeAsk, Unchanged,
+};
 use crate::source::Source;
 use crate::validators::Validators;
 
@@ -28,6 +33,8 @@ pub(crate) enum Reply {
     Slow(Head, mpsc::UnboundedReceiver<Result<bytes::Bytes, Failure>>),
     /// 304 with the validators asked about.
     NotModified,
+    /// 304 with the validators asked about, and what it says of its use without asking.
+    Lasts(Lifetime),
     /// No usable answer.
     Fail(FailureKind),
     /// The leader dies.
@@ -39,6 +46,20 @@ pub(crate) enum Reply {
 pub(crate) struct Fake {
     pub(crate) script: Mutex<VecDeque<(Duration, Reply)>>,
     pub(crate) asked: Mutex<Vec<Option<Validators>>>,
+    /// What questions for ranges are answered with, each; then what is served without end.
+    pub(crate) parts: Mutex<VecDeque<PartReply>>,
+    /// The ranges asked for.
+    pub(crate) ranges: Mutex<Vec<std::ops::Range<u64>>>,
+    /// How many sources were said to lie.
+    pub(crate) lies: AtomicUsize,
+}
+
+/// What the origin does with one question for a range.
+pub(crate) enum PartReply {
+    /// Serves it out of these bytes.
+    Of(Arc<Vec<u8>>),
+    Changed,
+    NotServed,
 }
 
 pub(crate) struct Chunks(VecDeque<bytes::Bytes>);
@@ -76,11 +97,40 @@ impl Origin for Fake {
                     Ok(Answer::Found(head, Box::new(Chunks(chunks.collect()))))
                 }
                 Reply::Slow(head, body) => Ok(Answer::Found(head, Box::new(Sent(body)))),
-                Reply::NotModified => Ok(Answer::NotModified(validators.expect("a condition"))),
+                Reply::NotModified => Ok(Answer::NotModified(Unchanged {
+                    validators: validators.expect("a condition"),
+                    lifetime: Lifetime::default(),
+                })),
+                Reply::Lasts(lifetime) => Ok(Answer::NotModified(Unchanged {
+                    validators: validators.expect("a condition"),
+                    lifetime,
+                })),
                 Reply::Fail(kind) => Err(failure(kind)),
                 Reply::Panic => panic!("scripted"),
             }
         })
+    }
+
+    fn range(&self, ask: RangeAsk) -> Pending<'_, Result<RangeAnswer, Failure>> {
+        self.ranges.lock().unwrap().push(ask.range.clone());
+        let answer = match self.parts.lock().unwrap().pop_front() {
+            Some(PartReply::Of(bytes)) => {
+                let part = &bytes[ask.range.start as usize..ask.range.end as usize];
+                let chunks = part.chunks(64 << 10).map(bytes::Bytes::copy_from_slice);
+                RangeAnswer::Part(Box::new(Chunks(chunks.collect())))
+            }
+            Some(PartReply::Changed) => RangeAnswer::Changed,
+            Some(PartReply::NotServed) | None => RangeAnswer::NotServed,
+        };
+        Box::pin(std::future::ready(Ok(answer)))
+    }
+
+    fn connections(&self, _source: &Source) -> usize {
+        1
+    }
+
+    fn lied(&self, _source: &Source) {
+        self.lies.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -135,6 +185,11 @@ pub(crate) fn head(tag: Option<&str>, length: Option<u64>) -> Head {
     Head {
         validators: Validators { etag: tag.map(|tag| format!("\"{tag}\"")), last_modified: None },
         length,
+        part: None,
+        ranges: false,
+        offered: false,
+        digest: None,
+        lifetime: Lifetime::default(),
         framing: if length.is_some() { Framing::Length } else { Framing::Chunked },
         at: SystemTime::now(),
     }

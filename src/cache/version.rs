@@ -5,9 +5,11 @@ use std::time::SystemTime;
 
 use super::Size;
 use crate::digest::Digest;
-use crate::source::Source;
+use crate::lifetime::Lifetime;
+use crate::origin::Unchanged;
+use crate::source::{Revalidate, Source};
 use crate::store::{Blob, Record};
-use crate::types::Name;
+use crate::types::{BlobId, Name};
 use crate::validators::Validators;
 
 /// One immutable body of a source. A 304 makes a new record of the same blob.
@@ -18,13 +20,15 @@ pub struct Version {
     pub source: String,
     /// ETag and Last-Modified.
     pub validators: Validators,
+    /// What its origin said of its use without asking.
+    pub lifetime: Lifetime,
     /// A digest that the bytes match, or must turn out to match before they are committed.
     pub digest: Option<Digest>,
     /// When it was fetched.
     pub fetched_at: SystemTime,
     /// mtime and ctime as shown; the same over all states of the version.
     pub shown_at: SystemTime,
-    /// Whether it may stay once nobody holds it: it has a validator or a digest.
+    /// Whether it may stay once nobody holds it, see [`keeps`].
     pub keep: bool,
     /// Set for a recovered blob whose checksums must be compared first.
     pub untrusted: bool,
@@ -51,9 +55,17 @@ impl Version {
         }
     }
 
-    /// Returns the same bytes under the validators a 304 brought.
-    pub(super) fn with_validators(&self, validators: Validators) -> Version {
-        Version { validators, ..self.again() }
+    /// Returns the same bytes under what the origin says of them now. What was not to be kept
+    /// has no place on disk that it could be kept in.
+    pub(super) fn confirmed(&self, now: Unchanged, policy: Revalidate) -> Version {
+        let Unchanged { validators, lifetime } = now;
+        let keep = self.keep && keeps(&validators, self.digest.as_ref(), &lifetime, policy);
+        Version { validators, lifetime, keep, ..self.again() }
+    }
+
+    /// Says whether the sidecar of an older record of the same bytes misleads.
+    pub(super) fn differs(&self, older: &Version) -> bool {
+        self.validators != older.validators || !self.lifetime.same_terms(&older.lifetime)
     }
 
     /// Returns the same bytes, found to be whole and what the source declares.
@@ -82,6 +94,7 @@ impl Version {
             blob: self.blob.clone(),
             source: self.source.clone(),
             validators: self.validators.clone(),
+            lifetime: self.lifetime.clone(),
             digest: self.digest.clone(),
             ..*self
         }
@@ -98,7 +111,31 @@ impl Version {
             validated_at,
             fetched_at: self.fetched_at,
             shown_at: self.shown_at,
+            lifetime: Some(self.lifetime.clone()).filter(|said| *said != Lifetime::default()),
         }
+    }
+}
+
+/// A download that was not finished and can be gone on with: gaps are left, and nobody reads it.
+pub(super) struct Unfinished {
+    /// Its part in the store.
+    pub(super) id: BlobId,
+    /// What it is of.
+    pub(super) record: Record,
+}
+
+/// Says whether a version may stay once nobody holds it: its origin, where that is followed, may
+/// forbid it or allow its use for a time; else something must tell whether it is the current one.
+pub(super) fn keeps(
+    validators: &Validators,
+    digest: Option<&Digest>,
+    lifetime: &Lifetime,
+    policy: Revalidate,
+) -> bool {
+    match policy {
+        Revalidate::Http if lifetime.no_store() => false,
+        Revalidate::Http if lifetime.lasts() => true,
+        _ => !validators.is_empty() || digest.is_some(),
     }
 }
 

@@ -39,7 +39,24 @@ pub(super) struct Account {
     pub(super) orphan: bool,
     /// Its download has every byte and commits: soon its own pin falls.
     pub(super) committing: bool,
+    /// It has gaps that nobody fills: the first to go.
+    pub(super) unfinished: bool,
     pub(super) place: Place,
+}
+
+impl Account {
+    /// Makes the account of a blob that is pinned by nobody yet.
+    pub(super) fn new() -> Account {
+        Account {
+            bytes: 0,
+            pins: 0,
+            refs: 0,
+            orphan: false,
+            committing: false,
+            unfinished: false,
+            place: Place::Pinned,
+        }
+    }
 }
 
 pub(super) struct Books {
@@ -82,6 +99,7 @@ impl Books {
         }
         account.place = to;
         match to {
+            Place::Idle if account.unfinished => self.idle.spare(blob),
             Place::Idle => self.idle.used(blob),
             _ => self.idle.remove(blob),
         }

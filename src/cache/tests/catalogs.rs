@@ -98,6 +98,7 @@ async fn checksums_that_match_do_not_make_a_blob_one_of_the_new_source() {
             blob: old.blob.clone(),
             source: old.source.clone(),
             validators: old.validators.clone(),
+            lifetime: old.lifetime.clone(),
             digest: None,
             untrusted: true,
             ..*old

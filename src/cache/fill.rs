@@ -1,0 +1,409 @@
+//! Filling the gaps of one blob until it is whole: over one connection, or over several where the
+//! origin serves ranges.
+//!
+//! What readers wait for comes first, by requests of their own; the rest follows behind, or does
+//! not come where only what is read is wanted. A body that ends early is asked for from where it
+//! ended. Everything is held together by one strong tag: an origin that answers with another
+//! version ends the download.
+//!
+//! One task decides ([`Fill::run`]); each connection is a task that carries bytes ([`carry`]).
+
+mod carry;
+mod connection;
+mod grant;
+mod plan;
+mod shared;
+mod trouble;
+mod width;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+
+use super::error::OpenError;
+use super::ledger::Reservation;
+use crate::metrics::Refusal;
+use crate::origin::{Body, Failure};
+use crate::source;
+use carry::Fault;
+use connection::{Connection, Ended, Ending};
+pub(super) use grant::GROWTH;
+use plan::Kind;
+pub(super) use shared::{Job, Shared};
+use trouble::Trouble;
+use width::Width;
+
+/// Only bodies of at least this length are filled over several connections.
+const WIDE: u64 = 16 << 20;
+
+/// How long a chunk should keep a connection busy, and the limits of its length.
+const CHUNK_TIME: f64 = 0.3;
+const SMALLEST_CHUNK: u64 = 2 << 20;
+const LARGEST_CHUNK: u64 = 64 << 20;
+
+/// A reader waits for bytes that are fewer than this ahead of a connection, at least.
+const NEAR: u64 = 1 << 20;
+
+/// How often the rate is looked at while the number of connections is being decided, and after.
+const TICK: Duration = Duration::from_millis(10);
+const SLOW_TICK: Duration = Duration::from_secs(1);
+
+/// A blob of which only what is read is fetched is put aside after nobody read it for this long.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// How a fill ended without a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Filled {
+    /// Every byte is there.
+    Whole,
+    /// Gaps are left, and nobody wants them now.
+    Aside,
+}
+
+/// What the first connection brings: a body, and the bytes it holds of a known length.
+pub(super) struct First {
+    pub(super) body: Box<dyn Body>,
+    /// Where the answer is only a part.
+    pub(super) part: Option<Range<u64>>,
+}
+
+/// The filling of one blob.
+pub(super) struct Fill {
+    shared: Arc<Shared>,
+    connections: JoinSet<Ended>,
+    /// How many connections there may be at once.
+    most: usize,
+    width: Width,
+    trouble: Trouble,
+    /// Whether the origin can still be asked for ranges: for the rest of a body that was cut.
+    ranges: bool,
+    /// Whether it is known to serve them. Only then is it asked for bytes that another body, which
+    /// is under way, would bring as well.
+    offered: bool,
+    /// A body whose length was not announced has ended.
+    ended: bool,
+    /// Nothing new is asked for before.
+    pause: Option<Instant>,
+    /// How long an answer takes to begin.
+    latency: Duration,
+    began: Instant,
+    /// Since when nothing was wanted.
+    idle: Option<Instant>,
+    told: bool,
+    noting: Option<JoinHandle<()>>,
+}
+
+impl Fill {
+    /// Prepares the filling of a blob.
+    pub(super) fn new(job: Job) -> Fill {
+        let most = job.cache.origin.connections(&job.source).max(1);
+        let offered = job.ranges && job.offered;
+        let wide = offered && job.length.is_some_and(|length| length >= WIDE);
+        let ranges = job.ranges;
+        Fill {
+            shared: Arc::new(Shared::new(job)),
+            connections: JoinSet::new(),
+            most,
+            width: Width::new(if wide { most } else { 1 }),
+            trouble: Trouble::default(),
+            ranges,
+            offered,
+            ended: false,
+            pause: None,
+            latency: Duration::ZERO,
+            began: Instant::now(),
+            idle: None,
+            told: false,
+            noting: None,
+        }
+    }
+
+    /// Fills the blob. Gives back the reservation; what has come is on the disk by then.
+    ///
+    /// # Errors
+    /// The origin failed for longer than it is borne with, or has another version; the disk
+    /// failed; there is no room; or nobody wants the blob any more ([`Refusal::Interrupted`]).
+    pub(super) async fn run(
+        mut self,
+        first: Option<First>,
+    ) -> (Option<Reservation>, Result<Filled, OpenError>) {
+        let result = self.fill(first).await;
+        self.connections.shutdown().await;
+        self.shared.writes_returned().await;
+        if let Some(noting) = self.noting.take() {
+            // It only ever logs.
+            let _ = noting.await;
+        }
+        (self.shared.grant.take(), result)
+    }
+
+    async fn fill(&mut self, first: Option<First>) -> Result<Filled, OpenError> {
+        if let Some(First { body, part }) = first {
+            let (kind, range) = match part {
+                Some(part) => (Kind::Chunk, part),
+                None => (Kind::Stream, 0..self.shared.length.unwrap_or(u64::MAX)),
+            };
+            self.start(kind, range, Some(body));
+        }
+        let (shared, stopping) = (self.shared.clone(), self.shared.cache.stopping());
+        tokio::pin!(stopping);
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if self.whole() {
+                shared.cache.ledger.committing(shared.blob.id());
+                return Ok(Filled::Whole);
+            }
+            // Registered before the look at who waits, so that nobody is overlooked.
+            let demand = shared.blob.demand();
+            tokio::pin!(demand);
+            if self.pause.is_none_or(|until| until <= Instant::now()) {
+                self.pause = None;
+                if shared.plan().count().0 == 0 {
+                    // It begins where a reader waits, who then needs no piece.
+                    self.follow();
+                }
+                self.serve().await?;
+                self.follow();
+            }
+            let looking = !self.connections.is_empty() && self.wide();
+            let wake = self.wake();
+            tokio::select! {
+                Some(ended) = self.connections.join_next() => {
+                    let ended = ended.map_err(|_| stopped())?;
+                    self.ended(ended)?;
+                }
+                () = demand, if self.offered => {}
+                () = shared.noted() => self.note(),
+                _ = tick.tick(), if looking => self.look(&mut tick),
+                () = at(wake), if wake.is_some() => {
+                    if self.may_rest() {
+                        return Ok(Filled::Aside);
+                    }
+                }
+                () = &mut stopping => return Ok(Filled::Aside),
+            }
+        }
+    }
+
+    /// Says whether every byte is there.
+    fn whole(&self) -> bool {
+        match self.shared.length {
+            Some(length) => self.shared.blob.filled() == length,
+            None => self.ended,
+        }
+    }
+
+    /// Says whether all of the body is to come, whatever is read.
+    fn all(&self) -> bool {
+        !self.offered || self.shared.source.fill == source::Fill::All
+    }
+
+    fn wide(&self) -> bool {
+        self.offered && self.all() && self.shared.length.is_some_and(|length| length >= WIDE)
+    }
+
+    /// Asks for what readers wait for and nobody brings soon.
+    async fn serve(&mut self) -> Result<(), OpenError> {
+        let Some(length) = self.shared.length.filter(|_| self.offered) else { return Ok(()) };
+        let wanted = self.shared.blob.wanted();
+        if !wanted.is_empty() {
+            self.idle = None;
+            self.told = false;
+        }
+        let ahead = (self.rate() * self.latency.as_secs_f64()) as u64;
+        for range in wanted {
+            let shared = self.shared.clone();
+            let missing = |range| shared.blob.missing(range);
+            let piece = shared.plan().piece(&range, length, NEAR.max(ahead), missing);
+            let Some(piece) = piece else { continue };
+            let (filling, pieces) = shared.plan().count();
+            if pieces >= self.most {
+                return Ok(());
+            }
+            if filling + pieces >= self.most {
+                // It stops with its next bytes, and its end brings us here again.
+                shared.plan().stop_one();
+                return Ok(());
+            }
+            let outstanding = shared.plan().outstanding() + (piece.end - piece.start);
+            shared.grant.ensure(shared.blob.filled() + outstanding, GROWTH).await?;
+            self.start(Kind::Piece, piece, None);
+        }
+        Ok(())
+    }
+
+    /// Keeps as many connections busy as there should be with what is to come anyway.
+    fn follow(&mut self) {
+        let Some(length) = self.shared.length.filter(|_| self.ranges && self.all()) else {
+            return;
+        };
+        let shared = self.shared.clone();
+        loop {
+            let (filling, pieces) = shared.plan().count();
+            if filling >= self.width.connections() || filling + pieces >= self.most {
+                return;
+            }
+            let missing = |range| shared.blob.missing(range);
+            let from = shared.position();
+            let Some(chunk) = shared.plan().chunk(from, self.chunk(length), length, missing) else {
+                return;
+            };
+            self.start(Kind::Chunk, chunk, None);
+        }
+    }
+
+    /// Returns how long a chunk should be: long enough for its round trip not to matter, short
+    /// enough for the last ones to end together.
+    fn chunk(&self, length: u64) -> u64 {
+        let connections = self.width.connections() as u64;
+        if connections == 1 {
+            return length;
+        }
+        let left = length.saturating_sub(self.shared.blob.filled());
+        let each = self.rate() / connections as f64;
+        let time = CHUNK_TIME.max(10.0 * self.latency.as_secs_f64());
+        let fair = (left / (2 * connections)).max(SMALLEST_CHUNK);
+        ((each * time) as u64).clamp(SMALLEST_CHUNK, LARGEST_CHUNK).min(fair)
+    }
+
+    /// Returns the mean rate so far, in bytes per second.
+    fn rate(&self) -> f64 {
+        let time = self.began.elapsed().as_secs_f64();
+        if time > 0.0 { self.shared.brought() as f64 / time } else { 0.0 }
+    }
+
+    fn start(&mut self, kind: Kind, range: Range<u64>, body: Option<Box<dyn Body>>) {
+        let connection = Connection::new(&self.shared, kind, range);
+        self.connections.spawn(connection.run(body));
+    }
+
+    /// Decides what the end of a connection means.
+    fn ended(&mut self, ended: Ended) -> Result<(), OpenError> {
+        let Ended { kind, gained, latency, ending } = ended;
+        if let Some(latency) = latency {
+            self.latency = latency;
+        }
+        match ending {
+            Ending::Done => {
+                self.trouble.came(gained);
+                self.offered |= kind != Kind::Stream;
+                self.ended |= kind == Kind::Stream && self.shared.length.is_none();
+                Ok(())
+            }
+            Ending::Changed => Err(self.changed()),
+            Ending::NotServed => {
+                self.ranges = false;
+                self.offered = false;
+                tracing::info!(name = %self.shared.entry.name(), "the origin serves no ranges; the body is fetched from its beginning");
+                if self.shared.plan().count() == (0, 0) {
+                    self.again();
+                }
+                Ok(())
+            }
+            Ending::Failed(Fault::Final(error)) => Err(error),
+            Ending::Refused(failure) => Err(self.refusal(&failure)),
+            Ending::Failed(Fault::Origin(failure)) => {
+                if !self.ranges {
+                    return Err(self.refusal(&failure));
+                }
+                let now = Instant::now();
+                let Some(pause) = self.trouble.failed(gained, now) else {
+                    return Err(self.refusal(&failure));
+                };
+                tracing::debug!(name = %self.shared.entry.name(), %failure, "a body ended early; the rest is asked for");
+                self.shared.cache.counters.resumed.inc();
+                self.pause = Some(now + pause);
+                Ok(())
+            }
+        }
+    }
+
+    /// Fetches the whole body once more, for what is still missing of it.
+    fn again(&mut self) {
+        let length = self.shared.length.unwrap_or(u64::MAX);
+        self.start(Kind::Stream, 0..length, None);
+    }
+
+    fn changed(&self) -> OpenError {
+        let text = format!(
+            "{}: the origin has another version now than the one being fetched",
+            self.shared.entry.name()
+        );
+        OpenError::new(Refusal::Changed, text)
+    }
+
+    fn refusal(&self, failure: &Failure) -> OpenError {
+        let mut error = OpenError::from(failure);
+        error.message = format!("{}: {}", self.shared.entry.name(), error.message);
+        error
+    }
+
+    /// Looks whether more connections would help.
+    fn look(&mut self, tick: &mut tokio::time::Interval) {
+        let now = Instant::now();
+        let Some(length) = self.shared.length else { return };
+        let missing = length.saturating_sub(self.shared.blob.filled());
+        let flowing = self.shared.plan().flowing();
+        self.width.sample(now, self.shared.brought(), missing, flowing);
+        let every = if self.width.settled() { SLOW_TICK } else { TICK };
+        if tick.period() != every {
+            *tick = interval(every);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            tick.reset();
+        }
+    }
+
+    /// Returns when to look again without being told.
+    fn wake(&mut self) -> Option<Instant> {
+        if self.pause.is_some() {
+            return self.pause;
+        }
+        if !self.connections.is_empty() || self.all() {
+            self.idle = None;
+            return None;
+        }
+        Some(*self.idle.get_or_insert_with(Instant::now) + IDLE)
+    }
+
+    /// Says whether nobody has used the blob for a while, nor holds it. The kernel is told to
+    /// forget it first: a reference that stays is somebody's.
+    fn may_rest(&mut self) -> bool {
+        let Some(idle) = self.idle.filter(|idle| idle.elapsed() >= IDLE) else { return false };
+        let (ledger, id) = (&self.shared.cache.ledger, self.shared.blob.id());
+        if ledger.pins(id) > 1 {
+            self.told = false;
+        } else if ledger.alone(id) {
+            tracing::debug!(name = %self.shared.entry.name(), idle = ?idle.elapsed(), "put aside");
+            return true;
+        } else if !self.told {
+            self.told = true;
+            self.shared.cache.kernel().leaving(self.shared.entry.name());
+        }
+        self.idle = Some(Instant::now());
+        false
+    }
+
+    /// Has the part's sidecar say what is there, for a successor of this daemon.
+    fn note(&mut self) {
+        if self.noting.as_ref().is_some_and(|noting| !noting.is_finished()) {
+            return;
+        }
+        let shared = self.shared.clone();
+        self.noting = Some(tokio::task::spawn_blocking(move || shared.write_note()));
+    }
+}
+
+async fn at(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => sleep_until(wake.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn stopped() -> OpenError {
+    OpenError::new(Refusal::Store, "the daemon is stopping")
+}

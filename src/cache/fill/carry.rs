@@ -1,0 +1,226 @@
+//! One connection: takes its bytes to the disk, one batch being written while the next comes.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinHandle};
+
+use super::Shared;
+use super::plan::ClaimId;
+use crate::cache::entry::UNWANTED;
+use crate::cache::error::OpenError;
+use crate::metrics::Refusal;
+use crate::origin::{Body, Failure};
+
+/// How much is received while the disk is busy; with as much being written, the most memory a
+/// connection takes beside the HTTP client's buffer.
+const BATCH: u64 = 512 << 10;
+
+/// A download that got nothing for this long lends its slot to others.
+const LENDS_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a connection ended before its claim.
+pub(super) enum Fault {
+    /// The origin failed, or the way to it.
+    Origin(Failure),
+    /// It ends the whole download.
+    Final(OpenError),
+}
+
+/// A body with the slot it is received under.
+struct Source {
+    body: Box<dyn Body>,
+    /// Where the slot comes from, if it takes one, and the slot.
+    slots: Option<Arc<Semaphore>>,
+    slot: Option<OwnedSemaphorePermit>,
+}
+
+/// Bytes that follow each other.
+struct Batch {
+    at: u64,
+    length: u64,
+    chunks: Vec<Bytes>,
+}
+
+/// A connection at work.
+pub(super) struct Carrier {
+    shared: Arc<Shared>,
+    claim: ClaimId,
+    waiting: VecDeque<Batch>,
+    queued: u64,
+    writing: Option<(u64, JoinHandle<std::io::Result<()>>)>,
+    /// Everything below came.
+    at: u64,
+}
+
+impl Source {
+    /// Receives the next bytes. Holds a slot whenever bytes come, where it takes one.
+    async fn next(mut self) -> (Source, Result<Option<Bytes>, Failure>) {
+        let Some(slots) = self.slots.clone() else {
+            let came = self.body.chunk().await;
+            return (self, came);
+        };
+        if self.slot.is_none() {
+            self.slot = slots.clone().acquire_owned().await.ok();
+        }
+        let mut chunk = self.body.chunk();
+        let came = match tokio::time::timeout(LENDS_AFTER, &mut chunk).await {
+            Ok(came) => came,
+            Err(_) => {
+                self.slot = None;
+                let came = chunk.await;
+                self.slot = slots.acquire_owned().await.ok();
+                return (self, came);
+            }
+        };
+        drop(chunk);
+        (self, came)
+    }
+}
+
+impl Carrier {
+    /// Makes the carrier of a claim that begins at `at`.
+    pub(super) fn new(shared: Arc<Shared>, claim: ClaimId, at: u64) -> Carrier {
+        Carrier { shared, claim, waiting: VecDeque::new(), queued: 0, writing: None, at }
+    }
+
+    /// Carries a body until it ends, its claim is fulfilled, or either side fails. What has come is
+    /// on the disk when this returns. Returns also how many bytes came.
+    pub(super) async fn run(
+        mut self,
+        body: Box<dyn Body>,
+        slots: Option<Arc<Semaphore>>,
+    ) -> (u64, Result<(), Fault>) {
+        let begin = self.at;
+        let result = self.receive(Source { body, slots, slot: None }).await;
+        let flushed = self.flush().await;
+        (self.at - begin, result.and(flushed))
+    }
+
+    async fn receive(&mut self, source: Source) -> Result<(), Fault> {
+        let mut receiving = Some(Box::pin(source.next()));
+        while receiving.is_some() {
+            self.write().await?;
+            let full = self.queued >= BATCH;
+            tokio::select! {
+                written = join(&mut self.writing), if self.writing.is_some() => {
+                    self.written(written)?;
+                }
+                (source, came) = take(&mut receiving), if !full => {
+                    receiving = None;
+                    match came {
+                        Ok(Some(bytes)) => {
+                            if self.came(bytes)? {
+                                receiving = Some(Box::pin(source.next()));
+                            }
+                        }
+                        Ok(None) => {}
+                        Err(failure) => return Err(Fault::Origin(failure)),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is left. What was received before a failure counts as well.
+    async fn flush(&mut self) -> Result<(), Fault> {
+        loop {
+            self.write().await?;
+            if self.writing.is_none() {
+                return Ok(());
+            }
+            let written = join(&mut self.writing).await;
+            self.written(written)?;
+        }
+    }
+
+    /// Queues what is to be kept, and says whether to go on.
+    fn came(&mut self, bytes: Bytes) -> Result<bool, Fault> {
+        let shared = &self.shared;
+        let (begin, length) = (self.at, bytes.len() as u64);
+        self.at += length;
+        let taken = shared.plan().take(self.claim, length, |range| shared.blob.missing(range));
+        for range in taken.keep {
+            let part = bytes.slice((range.start - begin) as usize..(range.end - begin) as usize);
+            let length = part.len() as u64;
+            self.queued += length;
+            match self.waiting.back_mut() {
+                Some(batch) if batch.at + batch.length == range.start => {
+                    batch.length += length;
+                    batch.chunks.push(part);
+                }
+                _ => self.waiting.push_back(Batch { at: range.start, length, chunks: vec![part] }),
+            }
+        }
+        if self.waiting.is_empty() && self.writing.is_none() {
+            // All that was left to others: should they fail, it is for somebody to claim.
+            shared.plan().written(self.claim, self.at);
+        }
+        shared.came(length);
+        if shared.wanted() {
+            return Ok(taken.go_on);
+        }
+        let text = format!("{}: nobody wants this version any more", shared.entry.name());
+        let unwanted = OpenError { errno: UNWANTED, ..OpenError::new(Refusal::Interrupted, text) };
+        Err(Fault::Final(unwanted))
+    }
+
+    /// Starts to write what has come, if the disk is idle.
+    async fn write(&mut self) -> Result<(), Fault> {
+        if self.writing.is_some() {
+            return Ok(());
+        }
+        let Some(batch) = self.waiting.pop_front() else { return Ok(()) };
+        self.queued -= batch.length;
+        let end = batch.at + batch.length;
+        self.shared.grant.cover(end).await.map_err(Fault::Final)?;
+        let (staging, writing) = (self.shared.staging.clone(), self.shared.begin_write().await);
+        let task = tokio::task::spawn_blocking(move || {
+            let written = staging.write(batch.at, &batch.chunks);
+            drop(writing);
+            written
+        });
+        self.writing = Some((end, task));
+        Ok(())
+    }
+
+    fn written(
+        &mut self,
+        (end, written): (u64, Result<std::io::Result<()>, JoinError>),
+    ) -> Result<(), Fault> {
+        let stopping = |_| OpenError::new(Refusal::Store, "the daemon is stopping");
+        written.map_err(stopping).map_err(Fault::Final)?.map_err(|error| {
+            let what = format!("{}: cannot write", self.shared.entry.name());
+            Fault::Final(OpenError::disk(&what, &error))
+        })?;
+        self.shared.plan().written(self.claim, end);
+        self.shared.wrote();
+        Ok(())
+    }
+}
+
+/// Waits for the batch under way; pends for ever where there is none.
+async fn join<T>(writing: &mut Option<(u64, JoinHandle<T>)>) -> (u64, Result<T, JoinError>) {
+    match writing {
+        Some((end, task)) => {
+            let done = (*end, task.await);
+            *writing = None;
+            done
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the next bytes; pends for ever where none are being received.
+async fn take<F: Future>(receiving: &mut Option<Pin<Box<F>>>) -> F::Output {
+    match receiving {
+        Some(receiving) => receiving.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,141 @@
+//! One request and its body, from the asking to the last byte.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::carry::{Carrier, Fault};
+use super::plan::{ClaimId, Kind};
+use super::shared::Shared;
+use crate::origin::{Answer, Ask, Body, Failure, Patience, RangeAnswer, RangeAsk};
+
+/// A claim with the connection that is to fulfil it. Dropped, the claim is free again.
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    kind: Kind,
+    claim: ClaimId,
+    range: Range<u64>,
+}
+
+/// What came of a connection.
+pub(super) struct Ended {
+    pub(super) kind: Kind,
+    /// Bytes that it brought.
+    pub(super) gained: u64,
+    /// How long the head of its answer took.
+    pub(super) latency: Option<Duration>,
+    pub(super) ending: Ending,
+}
+
+/// How a connection ended.
+pub(super) enum Ending {
+    /// As planned.
+    Done,
+    /// Before its end.
+    Failed(Fault),
+    /// With no usable answer, after all the retries there are.
+    Refused(Failure),
+    /// The origin has another version.
+    Changed,
+    /// The origin serves no ranges.
+    NotServed,
+}
+
+/// What a question brought.
+enum Got {
+    Body(Box<dyn Body>),
+    Nothing(Ending),
+}
+
+impl Connection {
+    /// Claims a range.
+    pub(super) fn new(shared: &Arc<Shared>, kind: Kind, range: Range<u64>) -> Connection {
+        let claim = shared.plan().claim(kind, range.clone());
+        Connection { shared: shared.clone(), kind, claim, range }
+    }
+
+    /// Asks for the range, unless there is a body already, and carries what comes to the disk.
+    pub(super) async fn run(self, body: Option<Box<dyn Body>>) -> Ended {
+        let mut latency = None;
+        let got = match body {
+            Some(body) => Got::Body(body),
+            None => {
+                let asked = Instant::now();
+                let got = self.ask().await;
+                latency = Some(asked.elapsed());
+                got
+            }
+        };
+        let (ending, gained) = match got {
+            Got::Nothing(ending) => (ending, 0),
+            Got::Body(body) => self.carry(body).await,
+        };
+        Ended { kind: self.kind, gained, latency, ending }
+    }
+
+    async fn ask(&self) -> Got {
+        match (self.kind, self.shared.tag(), self.shared.length) {
+            (Kind::Chunk | Kind::Piece, Some(tag), Some(length)) => {
+                self.ask_range(tag.to_owned(), length).await
+            }
+            _ => self.ask_whole().await,
+        }
+    }
+
+    async fn ask_range(&self, tag: String, length: u64) -> Got {
+        let ask = RangeAsk {
+            source: self.shared.source.clone(),
+            range: self.range.clone(),
+            tag,
+            length,
+            patience: Patience::Cold,
+        };
+        match self.shared.cache.origin.range(ask).await {
+            Ok(RangeAnswer::Part(body)) => Got::Body(body),
+            Ok(RangeAnswer::Changed) => Got::Nothing(Ending::Changed),
+            Ok(RangeAnswer::NotServed) => Got::Nothing(Ending::NotServed),
+            Err(failure) => Got::Nothing(Ending::Refused(failure)),
+        }
+    }
+
+    /// Asks for the whole body once more; it counts only if it is of the same version.
+    async fn ask_whole(&self) -> Got {
+        let ask = Ask {
+            source: self.shared.source.clone(),
+            validators: None,
+            patience: Patience::Cold,
+            first: None,
+        };
+        match self.shared.cache.origin.get(ask).await {
+            Ok(Answer::Found(head, body))
+                if head.part.is_none()
+                    && head.length == self.shared.length
+                    && self
+                        .shared
+                        .tag()
+                        .is_some_and(|tag| head.validators.strong() == Some(tag)) =>
+            {
+                Got::Body(body)
+            }
+            Ok(_) => Got::Nothing(Ending::Changed),
+            Err(failure) => Got::Nothing(Ending::Refused(failure)),
+        }
+    }
+
+    async fn carry(&self, body: Box<dyn Body>) -> (Ending, u64) {
+        // What a reader waits for does not queue behind other downloads.
+        let slots = (self.kind != Kind::Piece).then(|| self.shared.cache.slots.clone());
+        let carrier = Carrier::new(self.shared.clone(), self.claim, self.range.start);
+        let (gained, result) = carrier.run(body, slots).await;
+        match result {
+            Ok(()) => (Ending::Done, gained),
+            Err(fault) => (Ending::Failed(fault), gained),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.plan().drop_claim(self.claim);
+    }
+}

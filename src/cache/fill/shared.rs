@@ -1,0 +1,162 @@
+//! What the connections of one download share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use super::grant::Grant;
+use super::plan::Plan;
+use crate::cache::Cache;
+use crate::cache::entry::Entry;
+use crate::cache::flight::Pulse;
+use crate::cache::ledger::Reservation;
+use crate::source::Source;
+use crate::store::{Allocation, Blob, Record, Staging};
+
+/// How much may come before the sidecar of the part says so: what a killed daemon's successor
+/// fetches again, at most, besides what is under way.
+const NOTE_EVERY: u64 = 8 << 20;
+
+/// More writes at once than connections there can be.
+const WRITES: u32 = 1024;
+
+/// What is to be filled.
+pub(in crate::cache) struct Job {
+    pub(in crate::cache) cache: Arc<Cache>,
+    pub(in crate::cache) entry: Arc<Entry>,
+    pub(in crate::cache) source: Arc<Source>,
+    pub(in crate::cache) staging: Arc<Staging>,
+    pub(in crate::cache) reservation: Reservation,
+    pub(in crate::cache) allocation: Allocation,
+    /// What the version is, for the sidecar.
+    pub(in crate::cache) record: Record,
+    /// The announced length.
+    pub(in crate::cache) length: Option<u64>,
+    /// Whether ranges can be asked for: the validators hold a strong tag, the length is known.
+    pub(in crate::cache) ranges: bool,
+    /// Whether the origin is known to serve them.
+    pub(in crate::cache) offered: bool,
+    /// Beats when bytes come.
+    pub(in crate::cache) pulse: Option<Arc<Pulse>>,
+}
+
+/// A download as its connections see it. Locks: the plan alone, the grant alone.
+pub(in crate::cache) struct Shared {
+    pub(super) cache: Arc<Cache>,
+    pub(super) entry: Arc<Entry>,
+    pub(super) source: Arc<Source>,
+    pub(super) staging: Arc<Staging>,
+    pub(super) blob: Arc<Blob>,
+    pub(super) grant: Grant,
+    pub(super) length: Option<u64>,
+    allocation: Allocation,
+    record: Record,
+    /// Whether a part is of any use to a successor.
+    resumable: bool,
+    pulse: Option<Arc<Pulse>>,
+    plan: Mutex<Plan>,
+    brought: AtomicU64,
+    /// A write holds one permit, whatever becomes of the task that began it.
+    writes: Arc<Semaphore>,
+    /// Up to which of them the sidecar tells.
+    noted: AtomicU64,
+    note: Notify,
+}
+
+impl Shared {
+    pub(super) fn new(job: Job) -> Shared {
+        let Job { cache, entry, source, staging, reservation, record, length, .. } = job;
+        let blob = staging.blob();
+        let grant = Grant::new(&cache, entry.name(), length.is_none(), reservation);
+        Shared {
+            grant,
+            length,
+            allocation: job.allocation,
+            resumable: job.ranges,
+            pulse: job.pulse,
+            plan: Mutex::new(Plan::new(blob.filled() > 0)),
+            brought: AtomicU64::new(0),
+            writes: Arc::new(Semaphore::new(WRITES as usize)),
+            noted: AtomicU64::new(0),
+            note: Notify::new(),
+            cache,
+            entry,
+            source,
+            staging,
+            blob,
+            record,
+        }
+    }
+
+    pub(super) fn plan(&self) -> MutexGuard<'_, Plan> {
+        // Every call leaves the plan consistent, so a panic elsewhere does not spoil it.
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what a write holds until it has returned.
+    pub(super) async fn begin_write(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        self.writes.clone().acquire_owned().await.ok()
+    }
+
+    /// Waits until no write is under way.
+    pub(super) async fn writes_returned(&self) {
+        let _all = self.writes.acquire_many(WRITES).await;
+    }
+
+    /// Notes bytes that came.
+    pub(super) fn came(&self, bytes: u64) {
+        self.cache.counters.bytes_from_origin.add(bytes);
+        self.brought.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(pulse) = &self.pulse {
+            pulse.beat();
+        }
+    }
+
+    /// Returns how many bytes came.
+    pub(super) fn brought(&self) -> u64 {
+        self.brought.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a batch is in the file.
+    pub(super) fn wrote(&self) {
+        self.grant.allocated(match (self.length, self.allocation) {
+            // All of it, with the first batch.
+            (Some(_), Allocation::Whole) => None,
+            _ => Some(self.blob.filled()),
+        });
+        let brought = self.brought();
+        if self.resumable && brought - self.noted.load(Ordering::Relaxed) >= NOTE_EVERY {
+            self.noted.store(brought, Ordering::Relaxed);
+            self.note.notify_one();
+        }
+    }
+
+    /// Says whether anybody but this download wants the blob.
+    pub(super) fn wanted(&self) -> bool {
+        self.cache.ledger.wanted(self.blob.id())
+    }
+
+    /// Waits until the sidecar has something to tell.
+    pub(super) async fn noted(&self) {
+        self.note.notified().await;
+    }
+
+    /// Writes the sidecar of the part. Blocks on the disk.
+    pub(super) fn write_note(&self) {
+        if let Err(error) = self.staging.note(&self.record) {
+            tracing::debug!(name = %self.entry.name(), %error, "a successor would fetch this part again");
+        }
+    }
+
+    /// Returns where readers are: the lowest byte that one waits for, else the beginning.
+    pub(super) fn position(&self) -> u64 {
+        self.blob.wanted().first().map_or(0, |range| range.start)
+    }
+
+    /// Returns the strong tag that holds the version together.
+    pub(super) fn tag(&self) -> Option<&str> {
+        self.record.validators.strong()
+    }
+}

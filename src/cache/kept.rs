@@ -1,0 +1,80 @@
+//! A download that can be gone on with, while its origin is asked whether it still should be.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::Cache;
+use super::download::Content;
+use super::entry::{Entry, Want};
+use super::ledger::Pin;
+use super::version::Unfinished;
+use crate::origin::{Body, Framing, Head, Unchanged};
+use crate::source::Source;
+
+/// An unfinished download, pinned.
+pub(super) struct Kept {
+    pub(super) unfinished: Unfinished,
+    _pin: Pin,
+}
+
+impl Kept {
+    /// Takes what can be gone on with out of an entry, for a caller who wants to read it.
+    pub(super) fn take(cache: &Cache, entry: &Entry, want: Want) -> Option<Kept> {
+        if want != Want::Version {
+            return None;
+        }
+        let unfinished = entry.state().take_unfinished()?;
+        let pin = cache.ledger.pin(unfinished.id)?;
+        Some(Kept { unfinished, _pin: pin })
+    }
+
+    /// Returns the head of the version it is a part of, which the origin has just vouched for.
+    pub(super) fn head(&self, unchanged: Unchanged) -> Head {
+        let record = &self.unfinished.record;
+        let stored = record.lifetime.clone().unwrap_or_default();
+        Head {
+            validators: unchanged.validators,
+            length: Some(record.length),
+            part: None,
+            ranges: true,
+            offered: false,
+            digest: record.digest.clone(),
+            lifetime: stored.updated(&unchanged.lifetime),
+            framing: Framing::Length,
+            at: SystemTime::now(),
+        }
+    }
+
+    /// Chooses between going on and a body that came: the part must be of the very same version.
+    pub(super) fn or_body(
+        self,
+        cache: &Cache,
+        source: &Source,
+        head: &Head,
+        body: Box<dyn Body>,
+    ) -> Content {
+        let record = &self.unfinished.record;
+        let tag = head.validators.strong();
+        let same_tag = tag.is_some() && tag == record.validators.strong();
+        if same_tag && head.length == Some(record.length) && head.ranges {
+            return Content::Unfinished(Box::new(self.unfinished));
+        }
+        if same_tag && head.length.is_some_and(|length| length != record.length) {
+            cache.origin.lied(source);
+        }
+        self.let_go(cache);
+        Content::Body(body)
+    }
+
+    /// Lets it go.
+    pub(super) fn let_go(self, cache: &Cache) {
+        cache.ledger.orphan(self.unfinished.id);
+    }
+}
+
+/// Puts back what could not be decided about, unless there is a later one by now.
+pub(super) fn put_back(entry: &Arc<Entry>, kept: Option<Kept>) {
+    if let Some(Kept { unfinished, _pin }) = kept {
+        entry.state().unfinished.get_or_insert(unfinished);
+    }
+}

@@ -1,0 +1,135 @@
+//! Bodies whose rest is asked for by range, and downloads that are gone on with.
+
+use super::*;
+
+const LEN: usize = 3 << 20;
+
+fn rig() -> Rig {
+    Rig::new(table([("a", source("http://h/a"))]))
+}
+
+fn bytes() -> Arc<Vec<u8>> {
+    Arc::new((0..LEN).map(|at| (at * 7 % 251) as u8).collect())
+}
+
+/// The one range from a byte to the end.
+fn rest(from: u64) -> [std::ops::Range<u64>; 1] {
+    std::array::from_fn(|_| from..LEN as u64)
+}
+
+fn ranged() -> Head {
+    Head { ranges: true, offered: true, ..head(Some("1"), Some(LEN as u64)) }
+}
+
+/// Opens a name whose body fails after so many bytes; `then` answers the next question.
+async fn open_cut(rig: &Rig, at: usize, then: Option<Reply>) -> Opened {
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(ranged(), sent));
+    let opened = rig.open("a").await.unwrap();
+    if let Some(reply) = then {
+        rig.will(reply);
+    }
+    body.send(Ok(bytes::Bytes::copy_from_slice(&bytes()[..at]))).unwrap();
+    until("the bytes", || opened.version.blob.filled() == at as u64).await;
+    body.send(Err(failure(FailureKind::BadAnswer))).unwrap();
+    opened
+}
+
+#[tokio::test]
+async fn the_rest_of_a_cut_body_is_asked_for() {
+    let rig = rig();
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Of(bytes()));
+    let opened = open_cut(&rig, 1 << 20, None).await;
+    assert!(bytes_of(&opened).await == *bytes());
+    assert_eq!(rig.origin.ranges.lock().unwrap()[..], rest(1 << 20));
+}
+
+#[tokio::test]
+async fn another_version_ends_the_download_and_the_next_open_gets_it() {
+    let rig = rig();
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Changed);
+    let opened = open_cut(&rig, 1 << 20, None).await;
+    until("the end", || opened.version.blob.broken().is_some()).await;
+    assert_eq!(opened.version.blob.broken().unwrap().errno, libc::EIO);
+    until("the name to be free", || rig.entry("a").version().is_none()).await;
+    rig.will(found("2", b"second"));
+    let second = rig.open("a").await.unwrap();
+    assert_eq!(bytes_of(&second).await, b"second");
+}
+
+#[tokio::test]
+async fn an_origin_without_ranges_is_asked_for_the_whole_once_more() {
+    let rig = rig();
+    rig.origin.parts.lock().unwrap().push_back(PartReply::NotServed);
+    let opened = open_cut(&rig, 1 << 20, None).await;
+    rig.will(Reply::Body(ranged(), bytes().to_vec()));
+    assert!(bytes_of(&opened).await == *bytes());
+}
+
+#[tokio::test]
+async fn a_whole_body_of_another_version_does_not_fill_the_gaps() {
+    let rig = rig();
+    rig.origin.parts.lock().unwrap().push_back(PartReply::NotServed);
+    let opened = open_cut(&rig, 1 << 20, None).await;
+    let other = Head { ranges: true, ..head(Some("2"), Some(LEN as u64)) };
+    rig.will(Reply::Body(other, vec![0; LEN]));
+    until("the end", || opened.version.blob.broken().is_some()).await;
+    assert_eq!(opened.version.blob.filled(), 1 << 20);
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_download_is_gone_on_with() {
+    let rig = rig();
+    // The rest cannot be had: the origin serves no ranges, and then nothing at all.
+    let opened = open_cut(&rig, 2 << 20, Some(Reply::Fail(FailureKind::Unreachable))).await;
+    until("the end", || opened.version.blob.broken().is_some()).await;
+    drop(opened);
+    until("the part", || rig.entry("a").state().unfinished.is_some()).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    rig.will(Reply::NotModified);
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Of(bytes()));
+    rig.origin.ranges.lock().unwrap().clear();
+    let again = rig.open("a").await.unwrap();
+    assert_eq!(rig.last_condition().unwrap().etag.as_deref(), Some("\"1\""));
+    assert!(bytes_of(&again).await == *bytes());
+    assert_eq!(rig.origin.ranges.lock().unwrap()[..], rest(2 << 20));
+    until("the account to be settled", || rig.cache.ledger().balance().reserved == 0).await;
+    assert_eq!(rig.cache.ledger().balance().blobs, 1);
+}
+
+#[tokio::test]
+async fn a_successor_goes_on_with_what_a_stopped_daemon_left() {
+    let rig = rig();
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(ranged(), sent));
+    let opened = rig.open("a").await.unwrap();
+    body.send(Ok(bytes::Bytes::copy_from_slice(&bytes()[..2 << 20]))).unwrap();
+    until("the bytes", || opened.version.blob.filled() == 2 << 20).await;
+    rig.cache.stop().await;
+    drop(opened);
+    let Rig { dir, cache, .. } = rig;
+    cache.store.close().unwrap();
+    until("the end of the first", || Arc::strong_count(&cache) == 1).await;
+    drop(cache);
+    let limits = Limits { quota: 64 * MIB, hard: 80 * MIB, min_free: 0 };
+    let rig = Rig::over(dir, limits, table([("a", source("http://h/a"))]));
+    rig.will(Reply::NotModified);
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Of(bytes()));
+    let again = rig.open("a").await.unwrap();
+    assert!(bytes_of(&again).await == *bytes());
+    assert_eq!(rig.origin.ranges.lock().unwrap()[..], rest(2 << 20));
+}
+
+#[tokio::test]
+async fn another_version_takes_the_place_of_what_was_left() {
+    let rig = rig();
+    let opened = open_cut(&rig, 2 << 20, Some(Reply::Fail(FailureKind::Unreachable))).await;
+    until("the end", || opened.version.blob.broken().is_some()).await;
+    drop(opened);
+    until("the part", || rig.entry("a").state().unfinished.is_some()).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    rig.will(found("2", b"second"));
+    let second = rig.open("a").await.unwrap();
+    assert_eq!(bytes_of(&second).await, b"second");
+    until("the part to go", || rig.cache.ledger().balance().blobs == 1).await;
+}
