@@ -5,6 +5,7 @@
 //! control socket, session, runtime, and last the store, which is marked as cleanly stopped.
 
 mod operator;
+mod origins;
 mod table;
 
 use std::io::Write as _;
@@ -23,7 +24,7 @@ use crate::fs::Fs;
 use crate::kernel::{Connection, Setup, answer_within};
 use crate::metrics::Counters;
 use crate::mount::{self, Mountpoint};
-use crate::origin::{HttpOrigin, OriginSettings, OriginTls};
+use crate::origin::HttpOrigin;
 use crate::store::{Recovered, Store};
 use crate::sys;
 use crate::telemetry::{Notice, Notifier};
@@ -100,7 +101,8 @@ pub fn run(launch: Launch) -> Result<(), DaemonError> {
         store.state_dir(),
     )
     .map_err(DaemonError::environment)?;
-    let origin = HttpOrigin::new(origin_settings(&config)).map_err(DaemonError::environment)?;
+    let origin = HttpOrigin::new(origins::settings(&config)).map_err(DaemonError::environment)?;
+    origins::warn(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("cached-downloads")
@@ -115,19 +117,6 @@ pub fn run(launch: Launch) -> Result<(), DaemonError> {
         Err(error) => tracing::warn!(%error, "the next start will verify the store"),
     }
     served
-}
-
-fn origin_settings(config: &Config) -> OriginSettings {
-    let per_origin = config.origins.iter().map(|(origin, section)| {
-        let tls = OriginTls {
-            ca_file: section.ca_file.clone(),
-            cert_file: section.cert_file.clone(),
-            key_file: section.key_file.clone(),
-            insecure_skip_verify: section.insecure_skip_verify,
-        };
-        (origin.clone(), tls)
-    });
-    OriginSettings { per_origin: per_origin.collect(), ..OriginSettings::default() }
 }
 
 /// What is built before anything is mounted.
@@ -148,11 +137,11 @@ impl Parts {
         let mut signals = Signals::new().map_err(DaemonError::failed)?;
         let within = answer_within();
         let counters = Arc::new(Counters::default());
-        let origin_stats = origin.stats();
+        let origin = Arc::new(origin);
         let cache = Cache::new(
             store.clone(),
             recovered,
-            Arc::new(origin),
+            origin.clone(),
             counters.clone(),
             Limits {
                 quota: config.quota.0,
@@ -189,7 +178,7 @@ impl Parts {
             mountpoint: mounted.path().to_owned(),
             passthrough: connection.passthrough().clone(),
             teller: connection.teller(),
-            origin: origin_stats,
+            origin,
             started: std::time::SystemTime::now(),
             stop: stop.clone(),
         });
@@ -215,6 +204,9 @@ impl Parts {
         behind.abort();
         drop(tokio::task::spawn_blocking(move || drop(watcher)));
         let detached = detach(mounted, fs.handles()).await;
+        if tokio::time::timeout(LAST_WORDS, cache.stop()).await.is_err() {
+            tracing::warn!("downloads that were under way begin anew at the next start");
+        }
         // Nobody listens any more where the server has failed already.
         let _ = stop.send(true);
         let _ = tokio::time::timeout(LAST_WORDS, answering).await;
@@ -298,7 +290,7 @@ impl Daemon {
                 _ = signals.hangup.recv() => {
                     notifier.send(&Notice::Reloading(sys::monotonic()));
                     let daemon = self.clone();
-                    let read = tokio::task::spawn_blocking(move || drop(daemon.look_again()));
+                    let read = tokio::task::spawn_blocking(move || drop(daemon.reread()));
                     if let Err(error) = read.await {
                         tracing::error!(%error, "the catalogs were not read");
                     }

@@ -78,6 +78,7 @@ mod tests {
             url: format!("https://example.org/{name}"),
             length: Some(Bytes(4 << 20)),
             filled: Bytes(1 << 20),
+            present: Vec::new(),
             version: None,
             etag: None,
             digest: None,

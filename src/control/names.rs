@@ -30,6 +30,10 @@ pub struct NameStatus {
     /// How much of it is on disk.
     #[serde(default)]
     pub filled: Bytes,
+    /// Which bytes those are while there are gaps: for each range its first byte and the one after
+    /// its last; the first thousand ranges.
+    #[serde(default)]
+    pub present: Vec<(u64, u64)>,
     /// The version: the number of its blob.
     #[serde(default)]
     pub version: Option<String>,

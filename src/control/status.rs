@@ -102,6 +102,12 @@ pub struct Counters {
     pub stale_served: u64,
     /// Bytes of bodies received.
     pub bytes_from_origin: Bytes,
+    /// Bodies that ended early and whose rest was asked for, and downloads gone on with.
+    pub resumed: u64,
+    /// Requests for a range of a body.
+    pub ranges_asked: u64,
+    /// Origins that gave other bytes, or another length, under the same strong tag.
+    pub lied: u64,
     /// Copies dropped to make room, or by hand.
     pub evictions: u64,
     /// Their bytes.

@@ -32,6 +32,7 @@ impl Operator for Fake {
             url: "http://127.0.0.1/a".to_owned(),
             length: Some(Bytes(5)),
             filled: Bytes(5),
+            present: Vec::new(),
             version: None,
             etag: Some("\"1\"".to_owned()),
             digest: None,

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-use super::table;
+use super::{origins, table};
 use crate::cache::{Cache, Entry, EvictOutcome, KernelSide, OpenError, Shown};
 use crate::catalog::{Bindings, Catalogs, Change, Problem};
 use crate::config::Config;
@@ -19,12 +19,15 @@ use crate::control::{
 };
 use crate::fs::Fs;
 use crate::kernel::Passthrough;
-use crate::origin::OriginStats;
+use crate::origin::HttpOrigin;
 use crate::store::Store;
 use crate::types::{Bytes, Name, Pending};
 
 /// How many last errors `status` shows.
 const LAST_ERRORS: usize = 50;
+
+/// How many ranges of a blob with gaps are shown.
+const SHOWN_RANGES: usize = 1000;
 
 /// What the catalogs said when they were read last.
 pub(super) struct Known {
@@ -57,7 +60,7 @@ pub(super) struct Daemon {
     pub(super) mountpoint: PathBuf,
     pub(super) passthrough: Arc<Passthrough>,
     pub(super) teller: Arc<dyn KernelSide>,
-    pub(super) origin: Arc<OriginStats>,
+    pub(super) origin: Arc<HttpOrigin>,
     pub(super) started: SystemTime,
     pub(super) stop: watch::Sender<bool>,
 }
@@ -70,6 +73,14 @@ impl Daemon {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Known::of(&catalogs);
         self.carry_out(&change);
         change
+    }
+
+    /// Reads everything again that may change while the daemon runs, for an operator who asks for it.
+    /// Blocks on the disk.
+    pub(super) fn reread(&self) -> Change {
+        self.origin.look_again();
+        origins::warn(&self.config);
+        self.look_again()
     }
 
     fn known(&self) -> Arc<Known> {
@@ -113,6 +124,10 @@ impl Daemon {
             url: entry.source().shown_url(),
             length: blob.and_then(|blob| blob.length()).map(Bytes),
             filled: Bytes(blob.map_or(0, |blob| blob.filled())),
+            present: blob.filter(|blob| !blob.committed()).map_or_else(Vec::new, |blob| {
+                let ranges = blob.present_ranges().into_iter().take(SHOWN_RANGES);
+                ranges.map(|range| (range.start, range.end)).collect()
+            }),
             version: blob.map(|blob| blob.id().to_string()),
             etag: version.as_ref().and_then(|version| version.validators.etag.clone()),
             digest: version
@@ -147,7 +162,7 @@ impl Daemon {
     }
 
     fn counters(&self) -> Counters {
-        let (counters, origin) = (self.cache.counters(), self.origin.snapshot());
+        let (counters, origin) = (self.cache.counters(), self.origin.stats().snapshot());
         Counters {
             opens: counters.opens.get(),
             hits: counters.hits.get(),
@@ -157,6 +172,9 @@ impl Daemon {
             stale_served: counters.stale_served.get(),
             bytes_from_origin: Bytes(counters.bytes_from_origin.get()),
             evictions: counters.evictions.get(),
+            resumed: counters.resumed.get(),
+            ranges_asked: origin.ranges,
+            lied: origin.lied,
             evicted_bytes: Bytes(counters.evicted_bytes.get()),
             evicted_then_wanted_again: counters.evicted_then_wanted.get(),
             damaged: counters.damaged.get(),
@@ -260,7 +278,12 @@ impl Operator for Daemon {
                     state: if ok { CatalogState::Ok } else { CatalogState::NoOpinion },
                 })
                 .collect(),
-            problems: problems.iter().map(ToString::to_string).collect(),
+            problems: problems
+                .iter()
+                .map(ToString::to_string)
+                .chain(self.origin.problems())
+                .chain(origins::unchecked(&self.config))
+                .collect(),
         }
     }
 
@@ -298,7 +321,7 @@ impl Operator for Daemon {
     }
 
     fn reload(&self) -> ReloadReport {
-        let change = self.look_again();
+        let change = self.reread();
         ReloadReport {
             added: change.diff.added.len() as u64,
             removed: change.diff.removed.len() as u64,
