@@ -2,70 +2,17 @@
 
 use std::collections::HashMap;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{Body, origin_serve};
+use rustls::ServerConfig;
 
-/// How the end of a body is marked (RFC 9112, section 6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Framing {
-    Length,
-    Chunked,
-    Close,
-}
-
-/// What a path answers. Build it with [`Item::new`] and change the fields.
-#[derive(Clone)]
-pub(crate) struct Item {
-    pub(crate) body: Body,
-    pub(crate) etag: Option<String>,
-    pub(crate) last_modified: Option<String>,
-    pub(crate) framing: Framing,
-    /// Wait before the head.
-    pub(crate) delay: Duration,
-    /// Bytes per second.
-    pub(crate) rate: Option<u64>,
-    /// Close the connection cleanly after this many bytes of body.
-    pub(crate) cut_at: Option<u64>,
-    /// Reset the connection after this many bytes of body.
-    pub(crate) reset_at: Option<u64>,
-    /// Answer with this status and no more than a line of body.
-    pub(crate) status: Option<u16>,
-    /// Redirect (302) there.
-    pub(crate) redirect: Option<String>,
-    /// Answer 403 unless this header comes with this value.
-    pub(crate) require: Option<(String, String)>,
-    /// More lines for the head.
-    pub(crate) headers: Vec<(String, String)>,
-}
-
-impl Item {
-    /// Returns a plain answer: this body, announced length, no validators.
-    pub(crate) fn new(body: Body) -> Item {
-        Item {
-            body,
-            etag: None,
-            last_modified: None,
-            framing: Framing::Length,
-            delay: Duration::ZERO,
-            rate: None,
-            cut_at: None,
-            reset_at: None,
-            status: None,
-            redirect: None,
-            require: None,
-            headers: Vec::new(),
-        }
-    }
-
-    /// Returns pseudo-random bytes with a strong tag; both depend on the seed.
-    pub(crate) fn made(seed: u64, len: u64) -> Item {
-        Item { etag: Some(format!("\"v{seed}\"")), ..Item::new(Body::made(seed, len)) }
-    }
-}
+pub(crate) use super::origin_item::{Fault, Framing, Item, Place, When};
+use super::origin_serve;
+use super::origin_wire::{self, Connection};
 
 /// One request and what was answered.
 #[derive(Clone, Debug)]
@@ -76,6 +23,8 @@ pub(crate) struct Seen {
     pub(crate) headers: Vec<(String, String)>,
     /// 0 until the head was sent.
     pub(crate) status: u16,
+    /// The first byte of the whole body that the answer begins with.
+    pub(crate) from: u64,
     /// Bytes of body sent so far.
     pub(crate) sent: u64,
     pub(crate) at: Instant,
@@ -110,6 +59,9 @@ pub(super) struct Script {
     pub(super) silent: bool,
     /// Open connections by number, to be shut down.
     pub(super) connections: HashMap<u64, TcpStream>,
+    /// How many answers are being sent, and how many were at once at the most.
+    pub(super) answering: usize,
+    pub(super) most: usize,
 }
 
 /// What connection threads share with the handle.
@@ -119,6 +71,7 @@ pub(super) struct Shared {
     changed: Condvar,
     pub(super) stopped: AtomicBool,
     next: AtomicU64,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl Shared {
@@ -149,16 +102,26 @@ pub(crate) struct Origin {
 impl Origin {
     /// Starts an origin with nothing to serve.
     pub(crate) fn start() -> Origin {
+        Origin::with(None)
+    }
+
+    /// Starts an origin that speaks TLS, with the chain and the key in these files.
+    pub(crate) fn start_tls(chain: &Path, key: &Path) -> Origin {
+        Origin::with(Some(origin_wire::tls(chain, key)))
+    }
+
+    fn with(tls: Option<Arc<ServerConfig>>) -> Origin {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind on loopback");
         let addr = listener.local_addr().expect("the bound address");
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { tls, ..Shared::default() });
         let acceptor = Some(accept(listener, shared.clone()));
         Origin { shared, addr, acceptor }
     }
 
     /// Returns the URL of a path that begins with a slash.
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.addr)
+        let scheme = if self.shared.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.addr)
     }
 
     /// Returns the address it listens on.
@@ -175,6 +138,11 @@ impl Origin {
     pub(crate) fn edit(&self, path: &str, change: impl FnOnce(&mut Item)) {
         let mut script = self.shared.lock();
         change(script.items.get_mut(path).expect("a path that was put"));
+    }
+
+    /// Returns what a path has now.
+    pub(crate) fn item(&self, path: &str) -> Item {
+        self.shared.lock().items.get(path).cloned().expect("a path that was put")
     }
 
     /// Answers a path with 404 from now on.
@@ -238,7 +206,13 @@ impl Origin {
         self.select(path).iter().map(|seen| seen.sent).sum()
     }
 
-    fn select(&self, path: &str) -> Vec<Seen> {
+    /// Returns how many answers were being sent at once at the most.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.shared.lock().most
+    }
+
+    /// Returns every request for a path, whatever its query.
+    pub(crate) fn select(&self, path: &str) -> Vec<Seen> {
         let mut all = self.seen();
         all.retain(|seen| seen.path.split('?').next() == Some(path));
         all
@@ -275,7 +249,8 @@ impl Origin {
         };
         drop(old);
         // A new room for the new connections: those of the old one still see `stopped`.
-        self.shared = Arc::new(Shared { script: Mutex::new(script), ..Shared::default() });
+        let tls = self.shared.tls.clone();
+        self.shared = Arc::new(Shared { script: Mutex::new(script), tls, ..Shared::default() });
         let listener = TcpListener::bind(self.addr).expect("bind the same port again");
         self.acceptor = Some(accept(listener, self.shared.clone()));
     }
@@ -301,7 +276,9 @@ fn accept(listener: TcpListener, shared: Arc<Shared>) -> JoinHandle<()> {
             }
             let shared = shared.clone();
             std::thread::spawn(move || {
-                origin_serve::connection(&stream, &shared);
+                if let Ok(connection) = Connection::new(stream, shared.tls.clone()) {
+                    origin_serve::connection(connection, &shared);
+                }
                 shared.lock().connections.remove(&number);
             });
         }

@@ -186,6 +186,17 @@ pub(crate) fn memory(pid: u32) -> (u64, u64) {
     (field("VmRSS:"), field("VmHWM:"))
 }
 
+/// Returns the seconds of processor time that a process has used.
+pub(crate) fn processor(pid: u32) -> f64 {
+    // Clock ticks of 10 ms (USER_HZ), in user and in system mode.
+    const TICK: f64 = 0.01;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let fields: Vec<f64> = after.split(' ').filter_map(|field| field.parse().ok()).collect();
+    // The state letter is no number, so utime (field 14 of proc(5)) is the eleventh here.
+    fields.get(10..12).map_or(0.0, |used| used.iter().sum::<f64>() * TICK)
+}
+
 /// Returns the processes of ours and their children that are in state D for as long as we look.
 pub(crate) fn stuck(pids: &[u32]) -> Vec<u32> {
     let in_d = |pid: &&u32| state(**pid) == Some('D');
