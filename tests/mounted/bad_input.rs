@@ -244,8 +244,11 @@ fn run_in(change: &str, args: &[&str]) -> Output {
 /// Returns the command between the shell and the program: an ordinary user where the change is to
 /// what such users may do.
 fn prefix(change: &str) -> &'static [&'static str] {
-    if change.contains("fuse.conf") {
+    if change.contains("fuse.conf") || change.contains("a user's store") {
         &["setpriv", "--reuid=2001", "--regid=2001", "--clear-groups"]
+    } else if change.contains("the helper") {
+        // The program is called by its whole path.
+        &["setpriv", "--reuid=2001", "--regid=2001", "--clear-groups", "env", "PATH=/nowhere"]
     } else if change.contains("capability") {
         &["setpriv", "--bounding-set=-sys_admin"]
     } else {
@@ -256,7 +259,7 @@ fn prefix(change: &str) -> &'static [&'static str] {
 #[test]
 fn a_machine_that_cannot_mount_is_told_what_to_do() {
     needs!("fuse", "root", "fusermount3");
-    let cases: [(&str, &[&str], &[&str]); 3] = [
+    let cases: [(&str, &[&str], &[&str]); 5] = [
         ("mount -t tmpfs none /dev", &[], &["/dev/fuse", "modprobe fuse"]),
         (
             "touch \"$PLACE/fuse.conf\"; mount --bind \"$PLACE/fuse.conf\" /etc/fuse.conf",
@@ -264,6 +267,12 @@ fn a_machine_that_cannot_mount_is_told_what_to_do() {
             &["user_allow_other", "/etc/fuse.conf"],
         ),
         (": without the capability", &[], &["CAP_SYS_ADMIN"]),
+        (": without the helper", &[], &["fusermount3", "fuse3"]),
+        (
+            "chown 0 \"$PLACE\"; chmod 755 \"$PLACE\" # not a user's store",
+            &[],
+            &["the store path", "not writable", "--store"],
+        ),
     ];
     for (change, more, words) in cases {
         let places = Places::new();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::support::origin::At;
 use crate::support::{
     Body, Framing, Item, MIB, Mounted, Origin, Raise, figure, median, needs, os, process, quantile,
-    timed, wait_until,
+    scaled, timed, wait_until,
 };
 
 #[test]
@@ -27,7 +27,8 @@ fn an_unknown_name_is_a_fast_no_without_a_request() {
     }
     let middle = median(times);
     figure(&format!("an unknown name is refused after {middle:.0} us (median)"));
-    assert!(middle < 100.0, "{middle} us");
+    // A machine under load takes its time to wake a thread; a request would take far longer.
+    assert!(middle < scaled(1000.0, 100.0), "{middle} us");
     assert_eq!(origin.seen().len(), 0);
 }
 

@@ -1,0 +1,174 @@
+//! Bytes out of order: what readers wait for comes first, and nothing is asked for twice.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use crate::support::origin::{At, Fault, Seen, When};
+use crate::support::{
+    Body, Item, KIB, MIB, Mounted, Origin, figure, needs, scaled, timed, wait_until,
+};
+
+/// Returns a catalog with one download that is fetched as it is read.
+fn on_read(name: &str, url: &str) -> String {
+    format!("[downloads.{name}]\nurl = \"{url}\"\nfill = \"on-read\"\n")
+}
+
+/// Returns the ranges that were asked for, as first byte and the one after the last.
+fn asked(seen: &[Seen]) -> Vec<(u64, u64)> {
+    seen.iter()
+        .filter_map(|seen| {
+            let (first, last) = seen.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
+            Some((first.parse().ok()?, last.parse::<u64>().ok()? + 1))
+        })
+        .collect()
+}
+
+#[test]
+fn the_end_of_a_cold_file_comes_without_its_beginning() {
+    needs!("fuse");
+    let origin = Origin::start();
+    let body = Body::made(1, 256 * MIB);
+    origin.put("/a", Item::ranged(1, 256 * MIB));
+    let mounted = Mounted::with().catalog("a.toml", &on_read("a", &origin.url("/a"))).start();
+    let file = File::open(mounted.path("a")).expect("open");
+    let mut end = vec![0; 64 << 10];
+    let ((), time) =
+        timed(|| file.read_exact_at(&mut end, 256 * MIB - 64 * KIB).expect("read the end"));
+    assert_eq!(body.differs(256 * MIB - 64 * KIB, &end), None);
+    let sent: u64 = origin.select("/a").iter().map(|seen| seen.sent).sum();
+    figure(&format!(
+        "last 64 KiB of a cold 256 MiB: {time:?}, {} requests, {sent} bytes",
+        origin.requests("/a")
+    ));
+    assert_eq!(origin.requests("/a"), 2);
+    assert!(sent <= 256 * KIB, "{sent}");
+    assert_eq!(mounted.state("a"), "partial");
+}
+
+#[test]
+fn readers_at_random_places_ask_for_no_byte_twice() {
+    needs!("fuse");
+    const LEN: u64 = 256 * MIB;
+    let origin = Origin::start();
+    let body = Body::made(1, LEN);
+    origin.put("/a", Item::ranged(1, LEN));
+    let mounted = Mounted::with().catalog("a.toml", &on_read("a", &origin.url("/a"))).start();
+    let file = File::open(mounted.path("a")).expect("open");
+    let reads = scaled(60, 400);
+    std::thread::scope(|scope| {
+        for thread in 0..16u64 {
+            let (file, body) = (&file, &body);
+            scope.spawn(move || {
+                let mut state = 0x9e37_79b9_7f4a_7c15 ^ (thread + 1);
+                let mut page = [0; 4096];
+                for _ in 0..reads {
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    let at = state % (LEN / 4096) * 4096;
+                    file.read_exact_at(&mut page, at).expect("read a page");
+                    assert_eq!(body.differs(at, &page), None);
+                }
+            });
+        }
+    });
+    let seen = origin.select("/a");
+    let mut ranges = asked(&seen);
+    assert_eq!(ranges.len(), seen.len(), "every request is for a range");
+    ranges.sort_unstable();
+    for pair in ranges.windows(2) {
+        assert!(pair[0].1 <= pair[1].0, "asked for twice: {pair:?}");
+    }
+    let bytes: u64 = ranges.iter().map(|(first, end)| end - first).sum();
+    figure(&format!(
+        "{} random reads by 16 threads: {} requests, {} MiB",
+        16 * reads,
+        seen.len(),
+        bytes / MIB
+    ));
+    assert!(origin.most_at_once() <= 4, "{}", origin.most_at_once());
+}
+
+#[test]
+fn a_reader_ahead_of_the_stream_does_not_wait_for_it() {
+    needs!("fuse");
+    let origin = Origin::start();
+    let body = Body::made(1, 64 * MIB);
+    origin.put("/a", Item::ranged(1, 64 * MIB));
+    origin.hold("/a", At::Byte(MIB));
+    let mounted = Mounted::names(&[("a", &origin.url("/a"))]);
+    let file = File::open(mounted.path("a")).expect("open");
+    origin.wait_held("/a", 1);
+    let mut page = [0; 4096];
+    file.read_exact_at(&mut page, 50 * MIB).expect("read ahead of the stream");
+    assert_eq!(body.differs(50 * MIB, &page), None);
+    origin.release("/a");
+    mounted.wait_complete("a");
+    assert_eq!(std::fs::read(mounted.path("a")).expect("read"), body.all());
+}
+
+#[test]
+fn a_body_that_is_cut_is_gone_on_with() {
+    needs!("fuse");
+    let origin = Origin::start();
+    let body = Body::made(1, 8 * MIB);
+    let item = Item::ranged(1, 8 * MIB).strike(When::Plain, Fault::Cut(3 * MIB), 1);
+    origin.put("/a", item);
+    let mounted = Mounted::names(&[("a", &origin.url("/a"))]);
+    assert_eq!(std::fs::read(mounted.path("a")).expect("read"), body.all());
+    let seen = origin.select("/a");
+    assert_eq!(asked(&seen), [(3 * MIB, 8 * MIB)]);
+    assert_eq!(seen[1].header("if-range"), Some("\"v1\""));
+}
+
+#[test]
+fn what_is_there_is_kept_over_a_kill() {
+    needs!("fuse");
+    const LEN: u64 = 128 * MIB;
+    let origin = Origin::start();
+    let body = Body::made(1, LEN);
+    origin.put("/a", Item { rate: Some(60_000_000), ..Item::ranged(1, LEN) });
+    let mut mounted = Mounted::names(&[("a", &origin.url("/a"))]);
+    drop(File::open(mounted.path("a")).expect("open"));
+    wait_until("nine tenths are there", Duration::from_secs(10), || {
+        origin.sent("/a") >= LEN / 10 * 9
+    });
+    mounted.kill();
+    origin.forget();
+    mounted.start();
+    assert_eq!(std::fs::read(mounted.path("a")).expect("read"), body.all());
+    let sent = origin.sent("/a");
+    figure(&format!("killed at 90 %: {} % fetched again", sent * 100 / LEN));
+    assert!(sent <= LEN / 4, "{sent} of {LEN} again");
+    mounted.wait_complete("a");
+}
+
+#[test]
+fn connections_are_added_where_each_is_limited() {
+    needs!("fuse");
+    const LEN: u64 = 64 * MIB;
+    let origin = Origin::start();
+    let body = Body::made(1, LEN);
+    origin.put("/a", Item { rate: Some(20_000_000), ..Item::ranged(1, LEN) });
+    origin.put(
+        "/weak",
+        Item {
+            etag: Some("W/\"1\"".to_owned()),
+            rate: Some(40_000_000),
+            ..Item::ranged(1, 24 * MIB)
+        },
+    );
+    let mounted = Mounted::names(&[("a", &origin.url("/a")), ("weak", &origin.url("/weak"))]);
+    let (bytes, time) = timed(|| std::fs::read(mounted.path("a")).expect("read"));
+    assert!(bytes == body.all());
+    figure(&format!(
+        "64 MiB at 20 MB/s for each connection: {time:?}, at most {} at once",
+        origin.most_at_once()
+    ));
+    assert_eq!(origin.most_at_once(), 4);
+    assert!(time < Duration::from_millis(2500), "{time:?}; over one connection 3.4 s");
+    std::fs::read(mounted.path("weak")).expect("read");
+    assert_eq!(origin.requests("/weak"), 1, "without a strong tag there is one stream");
+    wait_until("both are complete", Duration::from_secs(10), || mounted.state("a") == "ready");
+}
