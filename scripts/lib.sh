@@ -13,6 +13,8 @@ TEST_PROGRAMS=(
     "python3 python3"
     "git git"
     "curl curl"
+    "aria2c aria2"
+    "time time"
     "getfattr attr"
     "runc runc"
     "mkfs.ext4 e2fsprogs"

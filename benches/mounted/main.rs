@@ -2,7 +2,7 @@
 //! same run, alternately. Prints a Markdown table, one row per target. Run by `scripts/bench`.
 //!
 //! Arguments: words; only the groups whose name contains one of them run (warm, asked, cold,
-//! crowd, names).
+//! ranged, crowd, names).
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -13,6 +13,7 @@ mod crowd;
 mod floor;
 mod names;
 mod proxy;
+mod ranged;
 mod report;
 mod warm;
 
@@ -33,10 +34,11 @@ fn main() {
         std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wanted = |group: &str| words.is_empty() || words.iter().any(|word| group.contains(word));
     let mut report = Report::default();
-    let groups: [(&str, Group); 5] = [
+    let groups: [(&str, Group); 6] = [
         ("warm", warm::run),
         ("asked", asked::run),
         ("cold", cold::run),
+        ("ranged", ranged::run),
         ("crowd", crowd::run),
         ("names", names::run),
     ];
