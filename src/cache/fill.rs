@@ -168,6 +168,10 @@ impl Fill {
                 }
                 self.serve().await?;
                 self.follow();
+                if !self.ranges && self.connections.is_empty() {
+                    // Whichever connection was the last to end, nobody else brings the rest.
+                    self.again();
+                }
             }
             let looking = !self.connections.is_empty() && self.wide();
             let wake = self.wake();
@@ -298,10 +302,8 @@ impl Fill {
             Ending::NotServed => {
                 self.ranges = false;
                 self.offered = false;
+                self.shared.plan().read_through();
                 tracing::info!(name = %self.shared.entry.name(), "the origin serves no ranges; the body is fetched from its beginning");
-                if self.shared.plan().count() == (0, 0) {
-                    self.again();
-                }
                 Ok(())
             }
             Ending::Failed(Fault::Final(error)) => Err(error),

@@ -67,6 +67,8 @@ pub(super) struct Plan {
     next: u32,
     /// Bytes come from more than one place, or came before: what is present must be looked at.
     shared: bool,
+    /// The stream goes on over whatever is there: nobody can be asked for what comes behind.
+    through: bool,
     /// Where pieces ended and how long they were, the latest last.
     ends: Vec<(u64, u64)>,
 }
@@ -74,7 +76,7 @@ pub(super) struct Plan {
 impl Plan {
     /// Makes a plan; `shared` when some bytes are there already.
     pub(super) fn new(shared: bool) -> Plan {
-        Plan { claims: Vec::new(), next: 0, shared, ends: Vec::new() }
+        Plan { claims: Vec::new(), next: 0, shared, through: false, ends: Vec::new() }
     }
 
     /// Enters a claim.
@@ -102,6 +104,11 @@ impl Plan {
         self.shared = true;
     }
 
+    /// Has the stream read on to its end from now on, whatever is there: no range can be asked for.
+    pub(super) fn read_through(&mut self) {
+        self.through = true;
+    }
+
     /// Decides about the next `length` bytes of a claim. `missing` returns the gaps of a range.
     pub(super) fn take(
         &mut self,
@@ -124,7 +131,7 @@ impl Plan {
             for other in self.claims.iter().filter(|other| other.id != id) {
                 keep = without(keep, &other.area());
             }
-            go_on &= self.foreign(came.end, id, &missing) < SKIP;
+            go_on &= self.through || self.foreign(came.end, id, &missing) < SKIP;
         }
         Taken { keep, go_on }
     }
@@ -347,6 +354,21 @@ mod tests {
         assert_eq!(chunk(&plan, 30 * MIB), Some(0..4 * MIB));
         plan.claim(Kind::Stream, 0..32 * MIB);
         assert_eq!(chunk(&plan, 0), Some(8 * MIB..12 * MIB), "ahead of the stream");
+    }
+
+    #[test]
+    fn a_stream_reads_through_what_is_there_only_where_no_range_can_be_asked_for() {
+        let missing = |range: Range<u64>| {
+            let gap = range.start.max(4 * MIB)..range.end;
+            Some(gap).filter(|gap| !gap.is_empty()).into_iter().collect()
+        };
+        let mut plan = Plan::new(true);
+        let stream = plan.claim(Kind::Stream, 0..8 * MIB);
+        assert!(!plan.take(stream, BLOCK, missing).go_on, "the rest is asked for instead");
+        plan.drop_claim(stream);
+        plan.read_through();
+        let stream = plan.claim(Kind::Stream, 0..8 * MIB);
+        assert_eq!(plan.take(stream, BLOCK, missing), Taken { keep: Vec::new(), go_on: true });
     }
 
     proptest! {
