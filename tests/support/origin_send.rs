@@ -110,14 +110,22 @@ impl<'a> Sending<'a> {
         connection.send(&[head.as_bytes(), bytes, b"\r\n"].concat())
     }
 
-    /// Sends the body again and again in chunks, until the client leaves.
+    /// Sends what was asked for in chunks, and again and again, until the client leaves.
     fn endless(&self, connection: &mut Connection) -> io::Result<After> {
         let mut pace = Pace::new(self.rate);
-        let bytes = self.answer.body.slice(0, pace.step);
+        let mut buf = vec![0; pace.step];
+        let part = &self.answer.part;
+        let mut at = part.start;
         loop {
-            self.piece(connection, &bytes)?;
-            self.note(|seen| seen.sent += bytes.len() as u64);
-            pace.wait(bytes.len());
+            let want = (part.end - at).min(buf.len() as u64) as usize;
+            let n = self.answer.body.read_at(at, &mut buf[..want]);
+            self.piece(connection, &buf[..n])?;
+            self.note(|seen| seen.sent += n as u64);
+            at += n as u64;
+            if at >= part.end {
+                at = part.start;
+            }
+            pace.wait(n);
         }
     }
 

@@ -1,0 +1,174 @@
+//! What a reader gets for every way in which an origin goes wrong: the table, and its text.
+
+use std::fmt::Write as _;
+
+use crate::support::origin::{Fault, Place};
+
+/// The moments at which a fault strikes, as the columns of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The first GET of a name.
+    First,
+    /// The conditional GET of a name that has a copy; the origin has another version.
+    Revalidate,
+    /// The request for a part that a reader waits for, far ahead of the stream (`on-read`).
+    Range,
+    /// The request for the rest of a body that was cut.
+    Resume,
+}
+
+/// What may come of a case: words joined by `or`, and the seconds within which. `bytes` are those
+/// of the version that was opened, all of them; `copy` is the version held before. Other bytes,
+/// bytes of two versions or an early end of file are never allowed.
+pub(super) type Cell = (&'static str, u64);
+
+/// A cell for what cannot be told from an honest answer, or means nothing there.
+const NONE: Cell = ("–", 0);
+
+/// One behaviour, struck at every request of a phase, and what comes of it in each.
+pub(super) struct Row {
+    pub(super) behaviour: &'static str,
+    pub(super) fault: Fault,
+    pub(super) cells: [Cell; 4],
+}
+
+const fn row(behaviour: &'static str, fault: Fault, cells: [Cell; 4]) -> Row {
+    Row { behaviour, fault, cells }
+}
+
+/// Where a body goes wrong, in bytes of an answer.
+const AT: u64 = 20_000;
+
+const EIO: Cell = ("EIO", 10);
+/// What can pass is tried again for as long as an open may wait.
+const LATE: Cell = ("EIO", 32);
+const COPY: Cell = ("copy", 2);
+/// A refusal that is tried again a few times first.
+const TRIED: Cell = ("copy", 5);
+const BYTES: Cell = ("bytes", 10);
+/// The framing is wrong, and the bytes may be there all the same.
+const EITHER: Cell = ("bytes or EIO", 12);
+
+pub(super) const ROWS: &[Row] = &[
+    // No answer.
+    row(
+        "never answers",
+        Fault::Silent,
+        [
+            ("ETIMEDOUT or EIO", 32),
+            ("copy", 12),
+            ("EIO or ETIMEDOUT", 42),
+            ("EIO or ETIMEDOUT", 42),
+        ],
+    ),
+    row("closes before the head", Fault::CloseFirst, [LATE, TRIED, LATE, LATE]),
+    row("resets before the head", Fault::ResetFirst, [LATE, TRIED, LATE, LATE]),
+    row("is not HTTP", Fault::Garbage, [EIO, TRIED, EIO, EIO]),
+    row("has 1,000 fields", Fault::HeaderFlood(1000), [EIO, TRIED, EIO, EIO]),
+    row(
+        "sends 102 without end",
+        Fault::EndlessInterim,
+        [
+            ("EIO or ETIMEDOUT", 32),
+            ("copy", 12),
+            ("EIO or ETIMEDOUT", 42),
+            ("EIO or ETIMEDOUT", 42),
+        ],
+    ),
+    // Another status.
+    row("400", Fault::Status(400, &[]), [EIO, COPY, EIO, EIO]),
+    row(
+        "401",
+        Fault::Status(401, &[]),
+        [("EACCES", 5), ("EACCES", 5), ("EACCES", 10), ("EACCES", 10)],
+    ),
+    row(
+        "403",
+        Fault::Status(403, &[]),
+        [("EACCES", 5), ("EACCES", 5), ("EACCES", 10), ("EACCES", 10)],
+    ),
+    row(
+        "404",
+        Fault::Status(404, &[]),
+        [("ENOENT", 5), ("ENOENT", 5), ("ENOENT", 10), ("ENOENT", 10)],
+    ),
+    row(
+        "410",
+        Fault::Status(410, &[]),
+        [("ENOENT", 5), ("ENOENT", 5), ("ENOENT", 10), ("ENOENT", 10)],
+    ),
+    row("412", Fault::Status(412, &[]), [EIO, COPY, EIO, EIO]),
+    row("416", Fault::Status(416, &[]), [EIO, COPY, EIO, EIO]),
+    row("429", Fault::Status(429, &[]), [LATE, TRIED, LATE, LATE]),
+    row("500", Fault::Status(500, &[]), [LATE, TRIED, LATE, LATE]),
+    row(
+        "503, try again in an hour",
+        Fault::Status(503, &[("Retry-After", "3600")]),
+        [EIO, TRIED, EIO, EIO],
+    ),
+    row("204", Fault::Status(204, &[]), [EIO, COPY, EIO, EIO]),
+    row("redirects to itself", Fault::Redirect(""), [EIO, COPY, EIO, EIO]),
+    row("redirects to `file:`", Fault::Redirect("file:///etc/passwd"), [EIO, COPY, EIO, EIO]),
+    row("304 that nobody asked for", Fault::NotModified(None), [EIO, NONE, EIO, EIO]),
+    row(
+        "304 with another tag",
+        Fault::NotModified(Some("\"other\"")),
+        [EIO, ("bytes", 5), EIO, EIO],
+    ),
+    // A part that is none, or not asked for.
+    row("206 with the right place", Fault::Partial(Place::Right), [EIO, COPY, BYTES, BYTES]),
+    row("206 in another unit", Fault::Partial(Place::Unit), [EIO, COPY, EIO, EIO]),
+    row("206 with another first byte", Fault::Partial(Place::First), [EIO, COPY, EIO, EIO]),
+    row("206 with another last byte", Fault::Partial(Place::Last), [EIO, COPY, EIO, EIO]),
+    row("206 with another length", Fault::Partial(Place::Complete), [EIO, COPY, EIO, EIO]),
+    row("206 without a place", Fault::Partial(Place::Missing), [EIO, COPY, EIO, EIO]),
+    row("206 with another tag", Fault::PartialOf("\"other\""), [NONE, NONE, EIO, EIO]),
+    row("206 of `multipart/byteranges`", Fault::Multipart, [EIO, COPY, EIO, EIO]),
+    row("200 with the whole body", Fault::Whole, [BYTES, BYTES, BYTES, BYTES]),
+    row("is compressed", Fault::Coded, [EIO, COPY, EIO, EIO]),
+    // A body that ends wrongly.
+    row("is cut", Fault::Cut(AT), [BYTES, BYTES, BYTES, BYTES]),
+    row("is cut before its first byte", Fault::Cut(0), [BYTES, BYTES, EIO, EIO]),
+    row("is reset", Fault::Reset(AT), [BYTES, BYTES, BYTES, BYTES]),
+    row(
+        "stalls",
+        Fault::Stall(AT),
+        [("bytes", 25), ("bytes", 25), ("bytes", 42), ("EIO or ETIMEDOUT", 80)],
+    ),
+    row("announces too much", Fault::TooLong(5), [EIO, EIO, EITHER, EITHER]),
+    row("announces too little", Fault::TooShort(5), [NONE, NONE, EITHER, EITHER]),
+    row(
+        "announces more than there is room for",
+        Fault::TooLong(1 << 50),
+        [("EFBIG", 5), ("EFBIG or copy", 5), EITHER, EITHER],
+    ),
+    row(
+        "has a chunk that is none",
+        Fault::BadChunk(AT),
+        [EITHER, ("bytes or copy or EIO", 12), EITHER, EITHER],
+    ),
+    row("lacks its last chunk", Fault::NoLastChunk, [EITHER, EITHER, EITHER, EITHER]),
+    row("never ends", Fault::Endless, [NONE, NONE, EITHER, EITHER]),
+    row("ends with its connection", Fault::CloseDelimited, [EIO, EIO, EITHER, EITHER]),
+    // Another version.
+    row("changes between two requests", Fault::Replaced, [NONE, NONE, EIO, EIO]),
+    row("changes in the middle of a body", Fault::Change(AT), [EIO, EIO, EIO, EIO]),
+];
+
+/// Returns the table as it stands in docs/semantics.md.
+pub(super) fn text() -> String {
+    let mut text = String::from(
+        "| the origin | first fetch | revalidation | a part ahead of the stream | the rest after a cut |\n|---|---|---|---|---|\n",
+    );
+    for row in ROWS {
+        let _ = write!(text, "| {} |", row.behaviour);
+        for (allowed, seconds) in row.cells {
+            let _ = match seconds {
+                0 => write!(text, " {allowed} |"),
+                _ => write!(text, " {allowed}, {seconds} s |"),
+            };
+        }
+        text.push('\n');
+    }
+    text
+}
