@@ -24,6 +24,7 @@ mod replaced;
 mod scripted;
 mod secrets;
 mod signals;
+mod slow;
 mod smoke;
 mod stopping;
 mod versions;
