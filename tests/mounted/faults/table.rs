@@ -45,6 +45,8 @@ const LATE: Cell = ("EIO", 32);
 const COPY: Cell = ("copy", 2);
 /// A refusal that is tried again a few times first.
 const TRIED: Cell = ("copy", 5);
+/// The new version fails; opened after that, the name has its copy again.
+const BACK: Cell = ("copy or EIO", 10);
 const BYTES: Cell = ("bytes", 10);
 /// The framing is wrong, and the bytes may be there all the same.
 const EITHER: Cell = ("bytes or EIO", 12);
@@ -135,7 +137,7 @@ pub(super) const ROWS: &[Row] = &[
         Fault::Stall(AT),
         [("bytes", 25), ("bytes", 25), ("bytes", 42), ("EIO or ETIMEDOUT", 80)],
     ),
-    row("announces too much", Fault::TooLong(5), [EIO, EIO, EITHER, EITHER]),
+    row("announces too much", Fault::TooLong(5), [EIO, BACK, EITHER, EITHER]),
     row("announces too little", Fault::TooShort(5), [NONE, NONE, EITHER, EITHER]),
     row(
         "announces more than there is room for",
@@ -147,12 +149,16 @@ pub(super) const ROWS: &[Row] = &[
         Fault::BadChunk(AT),
         [EITHER, ("bytes or copy or EIO", 12), EITHER, EITHER],
     ),
-    row("lacks its last chunk", Fault::NoLastChunk, [EITHER, EITHER, EITHER, EITHER]),
+    row(
+        "lacks its last chunk",
+        Fault::NoLastChunk,
+        [EITHER, ("bytes or copy or EIO", 12), EITHER, EITHER],
+    ),
     row("never ends", Fault::Endless, [NONE, NONE, EITHER, EITHER]),
-    row("ends with its connection", Fault::CloseDelimited, [EIO, EIO, EITHER, EITHER]),
+    row("ends with its connection", Fault::CloseDelimited, [EIO, BACK, EITHER, EITHER]),
     // Another version.
     row("changes between two requests", Fault::Replaced, [NONE, NONE, EIO, EIO]),
-    row("changes in the middle of a body", Fault::Change(AT), [EIO, EIO, EIO, EIO]),
+    row("changes in the middle of a body", Fault::Change(AT), [EIO, BACK, EIO, EIO]),
 ];
 
 /// Returns the table as it stands in docs/semantics.md.
