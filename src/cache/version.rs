@@ -28,7 +28,7 @@ pub struct Version {
     pub fetched_at: SystemTime,
     /// mtime and ctime as shown; the same over all states of the version.
     pub shown_at: SystemTime,
-    /// Whether it may stay once nobody holds it, see [`keeps`].
+    /// Whether it may stay once nobody holds it, see `keeps`.
     pub keep: bool,
     /// Set for a recovered blob whose checksums must be compared first.
     pub untrusted: bool,
