@@ -4,6 +4,7 @@ mod client;
 mod names;
 mod server;
 mod status;
+mod timestamp;
 mod types;
 
 pub use client::{Client, ClientError};
@@ -13,7 +14,8 @@ pub use status::{
     CatalogState, CatalogStatus, ConflictStatus, Counters, NameCounts, Now, PassthroughStatus,
     Space, Status,
 };
-pub use types::{ApiError, EvictRefusal, EvictRefused, Evicted, Operator, ReloadReport, Timestamp};
+pub use timestamp::Timestamp;
+pub use types::{ApiError, EvictRefusal, EvictRefused, Evicted, Operator, ReloadReport};
 
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,7 @@ mod credit;
 mod dead;
 mod declared;
 mod fault;
+mod fields;
 mod head;
 mod http;
 mod material;
@@ -34,6 +35,7 @@ mod redirect;
 mod request;
 mod retry;
 mod settings;
+mod settings_error;
 mod stats;
 mod tls;
 mod verify;
@@ -42,7 +44,8 @@ mod verify;
 mod tests;
 
 pub use http::HttpOrigin;
-pub use settings::{OriginSettings, OriginTls, SettingsError};
+pub use settings::{OriginSettings, OriginTls};
+pub use settings_error::SettingsError;
 pub use stats::{OriginStats, OriginStatsSnapshot};
 
 /// Where bodies come from; the cache knows only this trait.

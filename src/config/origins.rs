@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::read::based;
+use super::values::based;
 use crate::document::{Item, Reader};
 use crate::route::{HostPattern, Proxy};
 

@@ -1,7 +1,8 @@
 //! The configuration file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::values::based;
 use super::{ConfigError, LogFormat, MinFree, Problem, Settings, origins};
 use crate::document::{Format, Item, Reader};
 
@@ -99,14 +100,6 @@ fn key(r: &mut Reader<'_>, item: &Item, to: &mut Settings) {
             }
         }
         _ => r.unknown(item, "the configuration", &KEYS),
-    }
-}
-
-/// Returns a path as seen from the directory of `file`.
-pub(super) fn based(file: &Path, path: PathBuf) -> PathBuf {
-    match file.parent() {
-        Some(dir) => dir.join(path),
-        None => path,
     }
 }
 

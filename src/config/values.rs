@@ -1,6 +1,7 @@
 //! Values with a grammar of their own.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::types::Bytes;
@@ -91,6 +92,14 @@ impl FromStr for LogFormat {
                 text.escape_debug()
             )),
         }
+    }
+}
+
+/// Returns a path as seen from the directory of `file`.
+pub(super) fn based(file: &Path, path: PathBuf) -> PathBuf {
+    match file.parent() {
+        Some(dir) => dir.join(path),
+        None => path,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::types::Timestamp;
+use super::timestamp::Timestamp;
 use crate::types::{Bytes, Name};
 
 /// The answer of `GET /v1/names`.

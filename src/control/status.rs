@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::names::LastError;
-use super::types::Timestamp;
+use super::timestamp::Timestamp;
 use crate::types::{Bytes, Name};
 
 /// The daemon at one moment (`GET /v1/status`).

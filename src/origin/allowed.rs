@@ -4,7 +4,8 @@ use url::Url;
 
 use super::by_origin::ByOrigin;
 use super::redirect::Refused;
-use super::settings::{OriginSettings, SettingsError};
+use super::settings::OriginSettings;
+use super::settings_error::SettingsError;
 use crate::route::HostPattern;
 use crate::source::shown_url;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use url::{Host, Url};
 
-use super::settings::SettingsError;
+use super::settings_error::SettingsError;
 
 /// Values by `host` (every port) or `host:port`; empty in most installations.
 #[derive(Debug)]

@@ -12,7 +12,8 @@ use super::by_origin::ByOrigin;
 use super::connect::{GuardedResolver, Limits};
 use super::proxies::Proxies;
 use super::redirect::Reach;
-use super::settings::{OriginSettings, OriginTls, SettingsError};
+use super::settings::{OriginSettings, OriginTls};
+use super::settings_error::SettingsError;
 use super::tls::{Tls, TlsFiles};
 use crate::route::Proxy;
 

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use reqwest::header::{HeaderMap, HeaderName};
 
-use super::head;
+use super::fields;
 use crate::digest::{Algorithm, Digest, hex};
 
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
@@ -29,7 +29,7 @@ pub(super) fn strongest(headers: &HeaderMap, whole: bool) -> Option<Digest> {
             return Some(digest);
         }
     }
-    let md5 = head::text(headers, &CONTENT_MD5).filter(|_| whole)?;
+    let md5 = fields::text(headers, &CONTENT_MD5).filter(|_| whole)?;
     digest(Algorithm::Md5, md5.trim())
 }
 

@@ -3,12 +3,11 @@
 use std::time::SystemTime;
 
 use reqwest::Response;
-use reqwest::header::{
-    ACCEPT_RANGES, CONTENT_ENCODING, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, TRANSFER_ENCODING,
-};
+use reqwest::header::{ACCEPT_RANGES, ETAG, HeaderMap, LAST_MODIFIED};
 
 use super::declared;
 use super::fault::Fault;
+use super::fields::{check_coding, fields, framing, opaque, text};
 use super::partial::Piece;
 use super::{FailureKind, Framing, Head};
 use crate::lifetime::Lifetime;
@@ -29,11 +28,6 @@ pub(super) fn check_size(headers: &HeaderMap) -> Result<(), Fault> {
     }
     let text = format!("the header of the answer has {size} bytes, at most {MAX_FIELDS} are read");
     Err(Fault::new(FailureKind::BadAnswer, text))
-}
-
-/// Returns every field line: the name in lower case, the value as received.
-pub(super) fn fields(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
-    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
 /// Returns the head of a 200, or of a 206 whose Content-Range says `piece`. Whether the origin is
@@ -86,58 +80,9 @@ fn range_units(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
-/// Refuses a body that is not the representation itself: "identity" was the only coding allowed.
-///
-/// # Errors
-/// Any other coding.
-pub(super) fn check_coding(headers: &HeaderMap) -> Result<(), Fault> {
-    let coded = headers
-        .get_all(CONTENT_ENCODING)
-        .iter()
-        .any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
-    if coded {
-        return Err(Fault::new(
-            FailureKind::BadAnswer,
-            "the body is compressed (Content-Encoding), though only identity was allowed",
-        ));
-    }
-    Ok(())
-}
-
-/// Returns how the end of a body is known; `length` is what the client makes of Content-Length.
-///
-/// # Errors
-/// A transfer coding other than chunked.
-pub(super) fn framing(headers: &HeaderMap, length: Option<u64>) -> Result<Framing, Fault> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) if length.is_some() => Ok(Framing::Length),
-        (None, _) => Ok(Framing::Close),
-        (Some(one), None) if one.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => {
-            Ok(Framing::Chunked)
-        }
-        _ => Err(Fault::new(
-            FailureKind::BadAnswer,
-            "a Transfer-Encoding other than chunked, though none was allowed",
-        )),
-    }
-}
-
 /// Returns the validators of a head, byte for byte.
 fn validators(headers: &HeaderMap) -> Validators {
     Validators { etag: text(headers, &ETAG), last_modified: text(headers, &LAST_MODIFIED) }
-}
-
-/// Returns a field that came once and is text.
-pub(super) fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => std::str::from_utf8(value.as_bytes())
-            .ok()
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned),
-        _ => None,
-    }
 }
 
 /// What a 304 means for the version that was asked about.
@@ -171,11 +116,6 @@ pub(super) fn not_modified(asked: &Validators, headers: &HeaderMap) -> Still {
     })
 }
 
-/// Returns an entity tag without its weakness mark: the weak comparison.
-pub(super) fn opaque(tag: &str) -> &str {
-    tag.strip_prefix("W/").unwrap_or(tag)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,29 +126,6 @@ mod tests {
             map.append(*name, value.parse().expect("a header value"));
         }
         map
-    }
-
-    #[test]
-    fn framing_is_told_apart() {
-        let te = |values: &[&'static str]| {
-            let lines: Vec<_> = values.iter().map(|v| ("transfer-encoding", *v)).collect();
-            headers(&lines)
-        };
-        let good = |map, length| framing(&map, length).expect("a framing");
-        assert_eq!(good(te(&[]), Some(0)), Framing::Length);
-        assert_eq!(good(te(&[]), None), Framing::Close);
-        assert_eq!(good(te(&["chunked"]), None), Framing::Chunked);
-        assert_eq!(good(te(&["Chunked"]), None), Framing::Chunked);
-        for bad in [&["gzip, chunked"][..], &["gzip"], &["identity"], &["chunked", "chunked"]] {
-            assert!(framing(&te(bad), None).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn only_the_identity_coding_passes() {
-        let ce = |v| check_coding(&headers(&[("content-encoding", v)])).is_ok();
-        assert!(check_coding(&headers(&[])).is_ok() && ce("identity") && ce("Identity"));
-        assert!(!ce("gzip") && !ce("br") && !ce("identity, gzip") && !ce(""));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::settings::SettingsError;
+use super::settings_error::SettingsError;
 
 type Load<T> = dyn Fn() -> Result<Arc<T>, SettingsError> + Send + Sync;
 

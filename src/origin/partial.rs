@@ -6,7 +6,7 @@ use reqwest::Response;
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap};
 
 use super::fault::Fault;
-use super::head::{self, opaque};
+use super::fields::{self, opaque};
 use super::{FailureKind, RangeAsk, request};
 
 /// The bytes that a 206 holds, and of how many.
@@ -38,7 +38,7 @@ fn check_fields(
     content_length: Option<u64>,
     ask: &RangeAsk,
 ) -> Result<Fit, Fault> {
-    let tag = head::text(headers, &ETAG);
+    let tag = fields::text(headers, &ETAG);
     let tagged = match &tag {
         Some(tag) if *tag == ask.tag => true,
         Some(tag) if opaque(tag) != opaque(&ask.tag) => return Ok(Fit::Other),
@@ -86,7 +86,7 @@ fn check_beginning(
 
 /// Returns the length that a 416 gives (RFC 9110, section 15.5.17), if it does so properly.
 pub(super) fn unsatisfied(response: &Response) -> Option<u64> {
-    let value = head::text(response.headers(), &CONTENT_RANGE)?;
+    let value = fields::text(response.headers(), &CONTENT_RANGE)?;
     number(bytes_unit(&value)?.strip_prefix("*/")?)
 }
 
@@ -109,8 +109,8 @@ impl std::fmt::Display for Content {
 
 /// Returns what a 206 holds by its own account, if it is one uncoded range and its fields agree.
 fn content(headers: &HeaderMap, content_length: Option<u64>) -> Result<Content, Fault> {
-    head::check_coding(headers)?;
-    head::framing(headers, content_length)?;
+    fields::check_coding(headers)?;
+    fields::framing(headers, content_length)?;
     let multipart = headers.get_all(CONTENT_TYPE).iter().any(|value| {
         let name = b"multipart/byteranges";
         value
@@ -124,7 +124,7 @@ fn content(headers: &HeaderMap, content_length: Option<u64>) -> Result<Content, 
     }
     let content = match headers.get_all(CONTENT_RANGE).iter().count() {
         0 => return Err(bad("206 without Content-Range")),
-        1 => head::text(headers, &CONTENT_RANGE).as_deref().and_then(parse).ok_or_else(|| {
+        1 => fields::text(headers, &CONTENT_RANGE).as_deref().and_then(parse).ok_or_else(|| {
             bad("206 with a Content-Range that is not of the form bytes first-last/length")
         })?,
         _ => return Err(bad("206 with more than one Content-Range")),

@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, RootCertStore};
 
-use super::settings::SettingsError;
+use super::settings_error::SettingsError;
 
 /// Returns the check of server certificates against the system's certificates, unless `only` the
 /// file's count, and those of a file. Reads the file, and once in the life of the process the

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reqwest::NoProxy;
 use url::Url;
 
-use super::settings::SettingsError;
+use super::settings_error::SettingsError;
 use crate::route::Proxy;
 
 /// The proxies of one client.

@@ -11,7 +11,8 @@ use rustls::sign::CertifiedKey;
 
 use super::material::Material;
 use super::pem;
-use super::settings::{OriginTls, SettingsError};
+use super::settings::OriginTls;
+use super::settings_error::SettingsError;
 use super::verify::{AnyCertificate, CurrentIdentity, CurrentTrust};
 
 /// How often the files are looked at, at most, when connections are made.

@@ -10,6 +10,7 @@ use super::question::{Hindrance, Miss, Question, Reply};
 use crate::lifetime::Lifetime;
 use crate::origin::body::HttpBody;
 use crate::origin::fault::Fault;
+use crate::origin::fields;
 use crate::origin::head::{self, Still};
 use crate::origin::partial::{self, Fit, Piece};
 use crate::origin::stats::count;
@@ -103,12 +104,11 @@ impl HttpOrigin {
         let Some(asked) = question.wants.validators else {
             return Err(bad("304 Not Modified to a request without a condition").into());
         };
-        let fields = reply.response.headers();
-        match head::not_modified(asked, fields) {
+        let headers = reply.response.headers();
+        match head::not_modified(asked, headers) {
             Still::Current(validators) => {
                 count(&self.stats.not_modified);
-                let fields = head::fields(fields);
-                let lifetime = Lifetime::read(fields, reply.asked_at, reply.at);
+                let lifetime = Lifetime::read(fields::fields(headers), reply.asked_at, reply.at);
                 Ok(Answer::NotModified(Unchanged { validators, lifetime }))
             }
             // The condition was misunderstood.
