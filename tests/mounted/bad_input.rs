@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Output;
 
 use crate::support::guards::TempDir;
-use crate::support::mounted::program;
+use crate::support::mounted::{program, program_for_all};
 use crate::support::{Body, Item, MIB, Mounted, Origin, needs};
 
 /// Runs the program; it must end by itself.
@@ -229,12 +229,12 @@ fn evict_refuses_what_is_unknown_or_held() {
 }
 
 /// Runs the program below a shell that first changes its own view of the machine.
-fn run_in(change: &str, args: &[&str]) -> Output {
+fn run_in(program: &Path, change: &str, args: &[&str]) -> Output {
     let script = format!("{change}\nexec \"$@\"");
     crate::support::process::command("unshare")
         .args(["-m", "sh", "-ec", &script, "sh"])
         .args(prefix(change))
-        .arg(env!("CARGO_BIN_EXE_cached-downloads"))
+        .arg(program)
         .args(args)
         .stdin(std::process::Stdio::null())
         .output()
@@ -274,6 +274,8 @@ fn a_machine_that_cannot_mount_is_told_what_to_do() {
             &["the store path", "not writable", "--store"],
         ),
     ];
+    let dir = TempDir::new();
+    let program = program_for_all(dir.path());
     for (change, more, words) in cases {
         let places = Places::new();
         std::os::unix::fs::chown(places.dir.path(), Some(2001), Some(2001)).expect("chown");
@@ -282,7 +284,7 @@ fn a_machine_that_cannot_mount_is_told_what_to_do() {
         let mut args = vec!["mount", &places.mnt, "--store", &places.store];
         args.extend(["--control", &places.control]);
         args.extend(more);
-        let output = run_in(&change, &args);
+        let output = run_in(&program, &change, &args);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(CANNOT), "{change}: {said}");
         for word in words {

@@ -14,9 +14,24 @@ use serde_json::Value;
 use super::guards::{TempDir, mounts_below, unmount_below};
 use super::{os, process, scaled, status};
 
+/// Where cargo built the program under test.
+const BUILT: &str = env!("CARGO_BIN_EXE_cached-downloads");
+
 /// Returns the command that runs the program under test.
 pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cached-downloads"));
+    program_at(Path::new(BUILT))
+}
+
+/// Copies the program under test to a directory that everybody may enter: other users need not be
+/// able to reach the place where it was built.
+pub(crate) fn program_for_all(dir: &Path) -> PathBuf {
+    let copy = dir.join("cached-downloads");
+    std::fs::copy(BUILT, &copy).expect("copy the program");
+    copy
+}
+
+fn program_at(path: &Path) -> Command {
+    let mut command = Command::new(path);
     // SIGTERM, not SIGKILL: the daemon then unmounts before it ends.
     os::die_with_parent(&mut command, libc::SIGTERM);
     command
@@ -140,7 +155,10 @@ impl Mounted {
             .append(true)
             .open(self.log_path())
             .expect("open the daemon's log");
-        let mut command = program();
+        let mut command = match self.uid {
+            Some(_) => program_at(&program_for_all(self.dir.path())),
+            None => program(),
+        };
         command
             .arg("mount")
             .arg(self.mnt())

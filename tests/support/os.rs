@@ -15,7 +15,9 @@ pub(crate) fn is_root() -> bool {
 }
 
 /// Has the kernel send `signal` to the child when the thread that spawns it ends, so that a killed
-/// test run leaves nothing behind. Spawn from a thread that outlives the child.
+/// test run leaves nothing behind. Spawn from a thread that outlives the child. SIGINT and SIGQUIT
+/// have their default action in the child: a shell that runs the tests in the background has them
+/// ignored, and children inherit that.
 pub(crate) fn die_with_parent(command: &mut Command, signal: i32) -> &mut Command {
     let parent = std::process::id();
     // SAFETY: the closure runs between fork and exec and makes only async-signal-safe calls.
@@ -23,6 +25,9 @@ pub(crate) fn die_with_parent(command: &mut Command, signal: i32) -> &mut Comman
         command.pre_exec(move || {
             if libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) != 0 {
                 return Err(io::Error::last_os_error());
+            }
+            for ignored in [libc::SIGINT, libc::SIGQUIT] {
+                libc::signal(ignored, libc::SIG_DFL);
             }
             // The parent may have died before the line above took effect.
             if libc::getppid() as u32 != parent {
