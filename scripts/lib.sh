@@ -107,6 +107,12 @@ report_machine() {
     fi
     if [ "$(id -u)" -ne 0 ]; then
         warn "not root: passthrough, bind mounts, loop devices, other users and containers cannot be had; their tests skip themselves."
+        if ! have fusermount3; then
+            warn "fusermount3 is missing, with which ordinary users mount: every test that mounts skips itself. As root: apt-get install fuse3"
+        fi
+    fi
+    if [ ! -e /etc/mtab ]; then
+        warn "/etc/mtab is missing, without which fusermount3 unmounts nothing: tests of mounts by ordinary users skip themselves. As root: ln -s ../proc/self/mounts /etc/mtab"
     fi
     local major minor rest
     IFS=. read -r major minor rest < <(uname -r)

@@ -59,6 +59,10 @@ pub fn preflight(allow_other: bool) -> Result<(), MountError> {
     if !helper::is_installed() {
         return Err(MountError::NoHelper);
     }
+    // Small systems (debootstrap's, say) lack it.
+    if !Path::new("/etc/mtab").exists() {
+        return Err(MountError::NoMtab);
+    }
     if allow_other {
         let conf = std::fs::read_to_string("/etc/fuse.conf").unwrap_or_default();
         if !user_allow_other(&conf) {

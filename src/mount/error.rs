@@ -72,6 +72,11 @@ pub enum MountError {
         "fusermount3 was not found in PATH; ordinary users mount with its help: install it (Debian: apt install fuse3), or run as root"
     )]
     NoHelper,
+    /// The helper for ordinary users could not unmount.
+    #[error(
+        "/etc/mtab is missing, and without it fusermount3 unmounts nothing for an ordinary user; as root: ln -s ../proc/self/mounts /etc/mtab"
+    )]
+    NoMtab,
     /// The helper for ordinary users failed.
     #[error("fusermount3 cannot {action} {}: {message}", path.display())]
     Helper {

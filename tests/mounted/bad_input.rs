@@ -244,7 +244,7 @@ fn run_in(program: &Path, change: &str, args: &[&str]) -> Output {
 /// Returns the command between the shell and the program: an ordinary user where the change is to
 /// what such users may do.
 fn prefix(change: &str) -> &'static [&'static str] {
-    if change.contains("fuse.conf") || change.contains("a user's store") {
+    if ["fuse.conf", "a user's"].iter().any(|word| change.contains(word)) {
         &["setpriv", "--reuid=2001", "--regid=2001", "--clear-groups"]
     } else if change.contains("the helper") {
         // The program is called by its whole path.
@@ -258,8 +258,8 @@ fn prefix(change: &str) -> &'static [&'static str] {
 
 #[test]
 fn a_machine_that_cannot_mount_is_told_what_to_do() {
-    needs!("fuse", "root", "fusermount3");
-    let cases: [(&str, &[&str], &[&str]); 5] = [
+    needs!("fuse", "root", "fusermount3", "/etc/mtab");
+    let cases: [(&str, &[&str], &[&str]); 6] = [
         ("mount -t tmpfs none /dev", &[], &["/dev/fuse", "modprobe fuse"]),
         (
             "touch \"$PLACE/fuse.conf\"; mount --bind \"$PLACE/fuse.conf\" /etc/fuse.conf",
@@ -268,6 +268,7 @@ fn a_machine_that_cannot_mount_is_told_what_to_do() {
         ),
         (": without the capability", &[], &["CAP_SYS_ADMIN"]),
         (": without the helper", &[], &["fusermount3", "fuse3"]),
+        ("mount -t tmpfs none /etc # a user's mtab goes with it", &[], &["/etc/mtab", "ln -s"]),
         (
             "chown 0 \"$PLACE\"; chmod 755 \"$PLACE\" # not a user's store",
             &[],

@@ -106,8 +106,9 @@ pub(crate) fn missing(needs: &[&str]) -> bool {
     let strict = std::env::var_os("CACHED_DOWNLOADS_STRICT").is_some();
     for need in needs {
         let there = match *need {
-            "fuse" => std::path::Path::new("/dev/fuse").exists(),
+            "fuse" => exists("/dev/fuse") && (os::is_root() || mounts_for_users()),
             "root" => os::is_root(),
+            path if path.starts_with('/') => exists(path),
             program => process::find(program).is_some(),
         };
         if !there {
@@ -117,6 +118,15 @@ pub(crate) fn missing(needs: &[&str]) -> bool {
         }
     }
     false
+}
+
+fn exists(path: &str) -> bool {
+    std::path::Path::new(path).exists()
+}
+
+/// Says whether fusermount3 mounts and unmounts for an ordinary user.
+fn mounts_for_users() -> bool {
+    process::find("fusermount3").is_some() && exists("/etc/mtab")
 }
 
 /// Ends a test early, saying so, where it lacks something.
