@@ -137,6 +137,8 @@ ln -s /downloads/a /tmp/link
 test "$(sha256sum < /tmp/link)" = "$SUM  -"
 sh ./script > /tmp/said
 test "$(cat /tmp/said)" = "ran inside"
+test "$(./script)" = "ran inside"
+test "$(./binary and so does a binary)" = "and so does a binary"
 /usr/bin/python3 - <<'END'
 import mmap, hashlib, os
 f = open('/downloads/a', 'rb')
@@ -157,13 +159,19 @@ echo fine
     let mut script = Item::made(2, 0);
     script.body = Body::given("#!/bin/sh\necho ran inside\n");
     origin.put("/script", script);
+    let echo = std::fs::read(process::find("echo").expect("an echo to copy")).expect("read it");
+    let mut binary = Item::made(3, 0);
+    binary.body = Body::given(&echo);
+    origin.put("/binary", binary);
     let mounted = Mounted::with()
         .catalog(
             "test.toml",
             &format!(
-                "[downloads.a]\nurl = \"{}\"\naliases = [\"other\"]\n[downloads.script]\nurl = \"{}\"\n",
+                "[downloads.a]\nurl = \"{}\"\naliases = [\"other\"]\n[downloads.script]\nurl = \"{}\"\n\
+                 [downloads.binary]\nurl = \"{}\"\n",
                 origin.url("/a"),
-                origin.url("/script")
+                origin.url("/script"),
+                origin.url("/binary")
             ),
         )
         .start();

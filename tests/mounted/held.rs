@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::support::guards::Bind;
 use crate::support::os::Mapping;
-use crate::support::{Body, Item, MIB, Mounted, Origin, needs, wait_until};
+use crate::support::{Body, Item, MIB, Mounted, Origin, needs, status, wait_until};
 
 const LEN: u64 = 4 * MIB;
 
@@ -72,6 +72,25 @@ fn a_bind_mount_made_before_the_download_shows_one_version_for_good() {
     mounted.settle();
     old.check(bind.path()).expect("again");
     assert_eq!(origin.requests("/a"), requests, "a frozen open asks nobody");
+}
+
+#[test]
+fn a_bind_mount_made_before_the_download_is_read_past_the_daemon_once_complete() {
+    needs!("fuse", "root");
+    let (origin, old, _) = origin_with_one();
+    let mut mounted = Mounted::names(&[("a", &origin.url("/a"))]);
+    let on = status::find(&mounted.status(), "passthrough").is_some_and(|p| p["on"] == true);
+    if !on {
+        eprintln!("skipped: this machine has no passthrough");
+        return;
+    }
+    let bind = Bind::new(&mounted.path("a"), mounted.scratch(), "bound");
+    old.check(bind.path()).expect("a cold read through the bind mount");
+    mounted.wait_complete("a");
+    let mut held = File::open(bind.path()).expect("open the complete file");
+    mounted.kill();
+    crate::support::os::drop_pages(&held).expect("drop what the kernel keeps of it");
+    old.check_rest(&mut held, 0).expect("nobody else is there to answer");
 }
 
 #[test]

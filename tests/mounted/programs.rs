@@ -162,13 +162,65 @@ with zipfile.ZipFile(sys.argv[1], 'w') as z:
     quiet("python3", ["-c".as_ref(), code.as_ref(), zip.as_path()]);
     let mounted =
         Mounted::names(&[("sum", &nginx.url("sum")), ("archive.zip", &nginx.url("archive.zip"))]);
-    for round in 0..2 {
+    for later in 0..3 {
         let sum = quiet("sha256sum", [mounted.path("sum")]);
-        assert!(sum.starts_with(&body.sha256()), "round {round}: {sum}");
+        assert!(sum.starts_with(&body.sha256()), "round {later}: {sum}");
         let list = quiet("unzip", ["-l".as_ref(), mounted.path("archive.zip").as_path()]);
         assert!(list.contains("bin/detect") && list.contains("manifest.yml"), "{list}");
-        mounted.wait_complete("sum");
-        mounted.wait_complete("archive.zip");
+        for name in ["sum", "archive.zip"] {
+            mounted.wait_complete(name);
+            expect_log(&nginx, name, 1, later);
+        }
+        mounted.settle();
+    }
+}
+
+#[test]
+fn checksums_listings_and_programs_are_right_while_the_download_completes_underneath() {
+    needs!("fuse", "nginx", "unzip", "python3");
+    let nginx = Nginx::with("limit_rate 2m;");
+    let body = Body::made(1, 2 * MIB + 17);
+    nginx.put("sum", &body);
+    let code = "import sys, zipfile
+with zipfile.ZipFile(sys.argv[1], 'w') as z:
+    z.writestr('first', bytes(2 << 20))
+    z.writestr('last', 'short')";
+    let zip = nginx.root().join("archive.zip");
+    quiet("python3", ["-c".as_ref(), code.as_ref(), zip.as_path()]);
+    // What is read last of a program stands at its end.
+    let long =
+        format!("#!/bin/sh\n{}echo \"script $1\"\n", "# a line of nothing\n".repeat(100_000));
+    std::fs::write(nginx.root().join("script"), long).expect("write a script");
+    let binary = process::find("python3").expect("python3").canonicalize().expect("its place");
+    nginx.put_file("binary", &binary);
+    let names = ["sum", "archive.zip", "script", "binary"];
+    let urls = names.map(|name| nginx.url(name));
+    let mut setup = Mounted::with();
+    for (name, url) in names.iter().zip(&urls) {
+        setup = setup.download(name, url);
+    }
+    let mounted = setup.start();
+    std::thread::scope(|scope| {
+        for name in names {
+            let (mounted, sum) = (&mounted, body.sha256());
+            scope.spawn(move || {
+                let path = mounted.path(name);
+                let file = path.to_str().expect("a plain path");
+                for _ in 0..4 {
+                    match name {
+                        "sum" => assert!(quiet("sha256sum", [&path]).starts_with(&sum)),
+                        "archive.zip" => assert!(quiet("unzip", ["-l", file]).contains("last")),
+                        "script" => assert_eq!(quiet(file, ["x"]), "script x\n"),
+                        _ => assert_eq!(quiet(file, ["-c", "print(6 * 7)"]), "42\n"),
+                    }
+                    std::thread::sleep(Duration::from_millis(150));
+                }
+            });
+        }
+    });
+    for name in names {
+        mounted.wait_complete(name);
+        assert_eq!(nginx.count(name, 200), 1, "{name}");
     }
 }
 

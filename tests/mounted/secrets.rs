@@ -1,8 +1,9 @@
 //! What is secret appears in no output.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
-use crate::support::{Item, Mounted, Origin, needs, os, process};
+use crate::support::{Item, Mounted, Origin, needs, os, process, wait_until};
 
 const CANARY: &str = "kanarienvogel";
 
@@ -74,12 +75,37 @@ fn a_canary_in_url_headers_and_files_appears_in_no_output() {
             outputs.push((format!("xattr {key} of {name}"), value.unwrap_or_default()));
         }
     }
-    let check = process::run(
-        env!("CARGO_BIN_EXE_cached-downloads"),
-        ["catalog".as_ref(), "check".as_ref(), mounted.catalog_path("test.toml").as_os_str()],
-    );
-    let text = [check.stdout, check.stderr].concat();
-    outputs.push(("catalog check".into(), String::from_utf8_lossy(&text).into_owned()));
+    // What is wrong is said without what it holds.
+    let wrong = [
+        format!("[downloads.a]\nurl = \"ftp://{CANARY}@h/?{CANARY}\"\n"),
+        format!("[downloads.a]\nurl = \"http://{CANARY}:{CANARY}@h/\"\n"),
+        format!("[downloads.a]\nurl = \"http://h:port/?{CANARY}\"\nurll = \"{CANARY}\"\n"),
+        format!("[downloads.a]\nurl = \"http://h/\"\nheaders = {{ X = \"{CANARY}\\u0001\" }}\n"),
+    ];
+    for (n, text) in wrong.iter().enumerate() {
+        mounted.catalog(&format!("wrong{n}.toml"), text);
+    }
+    mounted.signal(libc::SIGHUP);
+    wait_until("told of the last", Duration::from_secs(3), || mounted.log().contains("wrong3"));
+    let catalog = |file: &str| mounted.catalog_path(file).to_str().expect("a path").to_owned();
+    let config = config.to_str().expect("a plain path");
+    let at = mounted.scratch().join("elsewhere");
+    let at = at.to_str().expect("a plain path");
+    for args in [
+        &["catalog", "check", "--config", config, &catalog("test.toml")][..],
+        &["catalog", "check", &catalog("wrong0.toml"), &catalog("wrong1.toml")],
+        &["catalog", "check", &catalog("wrong2.toml"), &catalog("wrong3.toml")],
+        &["config", "check", "--config", config],
+        &["mount", at, "--download", &format!("a=ftp://{CANARY}@h/?{CANARY}")],
+        &["mount", at, "--download", &format!("a=http://h/?{CANARY}")],
+    ] {
+        let said = process::run(env!("CARGO_BIN_EXE_cached-downloads"), args);
+        let text = [said.stdout, said.stderr].concat();
+        outputs.push((args[..2].join(" "), String::from_utf8_lossy(&text).into_owned()));
+    }
+    outputs.push(("the log, later".to_owned(), mounted.log()));
+    let table = std::fs::read_to_string("/proc/self/mountinfo").expect("the table of mounts");
+    outputs.push(("the table of mounts".to_owned(), table));
     for (what, text) in &outputs {
         if let Some(line) = text.lines().find(|line| line.contains(CANARY)) {
             panic!("{what} shows a secret: {line}");
