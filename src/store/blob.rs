@@ -240,6 +240,11 @@ impl Blob {
         wake(woken);
     }
 
+    /// Counts this moment as progress, though no byte came: whoever waits goes on waiting.
+    pub fn beat(&self) {
+        self.lock().progress = Instant::now();
+    }
+
     /// Makes the length known and wakes those who waited for it, or for bytes past it.
     pub(super) fn set_length(&self, length: u64) {
         let woken = {

@@ -32,8 +32,12 @@ pub(super) enum Fault {
     Final(OpenError),
 }
 
+/// How often a wait for a slot counts as progress.
+const TURN: Duration = Duration::from_secs(1);
+
 /// A body with the slot it is received under.
 struct Source {
+    shared: Arc<Shared>,
     body: Box<dyn Body>,
     /// Where the slot comes from, if it takes one, and the slot.
     slots: Option<Arc<Semaphore>>,
@@ -66,7 +70,7 @@ impl Source {
             return (self, came);
         };
         if self.slot.is_none() {
-            self.slot = slots.clone().acquire_owned().await.ok();
+            self.slot = turn(&self.shared, &slots).await;
         }
         let mut chunk = self.body.chunk();
         let came = match tokio::time::timeout(LENDS_AFTER, &mut chunk).await {
@@ -74,12 +78,25 @@ impl Source {
             Err(_) => {
                 self.slot = None;
                 let came = chunk.await;
-                self.slot = slots.acquire_owned().await.ok();
+                self.slot = turn(&self.shared, &slots).await;
                 return (self, came);
             }
         };
         drop(chunk);
         (self, came)
+    }
+}
+
+/// Waits for a slot. It is the turn of others, which bring bytes; whoever waits for the bytes of
+/// this download is not to take that for an origin that has fallen silent.
+async fn turn(shared: &Shared, slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    let mut turn = std::pin::pin!(slots.clone().acquire_owned());
+    loop {
+        match tokio::time::timeout(TURN, &mut turn).await {
+            // The semaphore is never closed.
+            Ok(slot) => return slot.ok(),
+            Err(_) => shared.queued(),
+        }
     }
 }
 
@@ -97,7 +114,8 @@ impl Carrier {
         slots: Option<Arc<Semaphore>>,
     ) -> (u64, Result<(), Fault>) {
         let begin = self.at;
-        let result = self.receive(Source { body, slots, slot: None }).await;
+        let result =
+            self.receive(Source { shared: self.shared.clone(), body, slots, slot: None }).await;
         let flushed = self.flush().await;
         (self.at - begin, result.and(flushed))
     }

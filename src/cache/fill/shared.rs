@@ -114,6 +114,14 @@ impl Shared {
         }
     }
 
+    /// Notes that it is the turn of other downloads, for those who wait for bytes.
+    pub(super) fn queued(&self) {
+        self.blob.beat();
+        if let Some(pulse) = &self.pulse {
+            pulse.beat();
+        }
+    }
+
     /// Returns how many bytes came.
     pub(super) fn brought(&self) -> u64 {
         self.brought.load(Ordering::Relaxed)

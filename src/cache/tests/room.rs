@@ -109,3 +109,39 @@ async fn who_waits_for_a_leaving_victim_hears_that_it_stays() {
         assert_eq!(errno(opened), libc::ENOSPC, "by_pin {by_pin}");
     }
 }
+
+/// What waits for its turn has not fallen silent.
+#[tokio::test]
+async fn a_download_that_waits_for_its_turn_is_waited_for() {
+    const BUSY: [&str; 4] = ["a", "b", "c", "d"];
+    let names =
+        ["a", "b", "c", "d", "last"].map(|name| (name, source(&format!("http://h/{name}"))));
+    let rig = Rig::new(table(names));
+    let mut busy = Vec::new();
+    for name in BUSY {
+        let (sender, body) = mpsc::unbounded_channel();
+        rig.will(Reply::Slow(head(Some(name), Some(100)), body));
+        busy.push((sender, rig.open(name).await.unwrap()));
+    }
+    // Each has its slot, and there are no more.
+    let feed = || {
+        for (sender, _) in &busy {
+            sender.send(Ok(bytes::Bytes::from_static(b"x"))).unwrap();
+        }
+    };
+    feed();
+    until("each to have begun", || busy.iter().all(|(_, o)| o.version.blob.filled() > 0)).await;
+    rig.will(found("last", b"here"));
+    let last = rig.open("last").await.unwrap();
+    let stall = Duration::from_secs(2);
+    let wait = last.version.blob.wait_for(0..4, stall);
+    tokio::pin!(wait);
+    let begin = std::time::Instant::now();
+    while begin.elapsed() < 2 * stall {
+        feed();
+        let came = tokio::time::timeout(Duration::from_millis(300), &mut wait).await;
+        assert!(came.is_err(), "it waits for its turn: {came:?}");
+    }
+    drop(busy.pop());
+    assert_eq!(wait.await.unwrap(), 0..4);
+}
