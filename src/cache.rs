@@ -238,7 +238,7 @@ impl Cache {
                         } else if !waited {
                             self.counters.hits.inc();
                         }
-                        return Ok(Opened { version, pin, waited });
+                        return Ok(opened(version, pin, waited));
                     }
                     entry.lost(version.blob.id(), true);
                 }
@@ -247,7 +247,7 @@ impl Cache {
                     tokio::spawn(errand::run(self.clone(), permit, errand));
                     if let Some(pin) = pin {
                         self.counters.hits.inc();
-                        return Ok(Opened { version, pin, waited });
+                        return Ok(opened(version, pin, waited));
                     }
                     entry.lost(version.blob.id(), true);
                 }
@@ -261,7 +261,7 @@ impl Cache {
                         if stale {
                             self.counters.stale_served.inc();
                         }
-                        return Ok(Opened { version, pin, waited });
+                        return Ok(opened(version, pin, waited));
                     }
                 }
             }
@@ -431,6 +431,19 @@ impl Cache {
         let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
         blobs.remove(&blob)
     }
+}
+
+/// Hands out a version, and has its use written down now and then. Call within the runtime.
+fn opened(version: Arc<Version>, pin: Pin, waited: bool) -> Opened {
+    if version.complete() && version.blob.use_is_due() {
+        let blob = version.blob.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = blob.note_use() {
+                tracing::debug!(blob = %blob.id(), %error, "its use was not written down");
+            }
+        });
+    }
+    Opened { version, pin, waited }
 }
 
 /// Stands in until a mount is attached.

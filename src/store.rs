@@ -40,6 +40,7 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 use std::{fs, io};
 
 pub use blob::{Blob, Broken, WaitError};
@@ -49,7 +50,7 @@ pub use staging::{Allocation, Staging};
 use self::layout::Layout;
 use self::lock::Lock;
 use self::part::Part;
-use self::recover::Survey;
+use self::recover::{Intact, Survey};
 use self::sidecar::Sidecar;
 use self::site::Site;
 use self::state::State;
@@ -98,6 +99,8 @@ pub struct Found {
     pub record: Record,
     /// The bytes of disk it takes (data and sidecar, allocated blocks).
     pub usage: u64,
+    /// When it was used last, as far as [`Blob::note_use`] was told.
+    pub used_at: SystemTime,
     /// Whether its data need [`Store::verify`] before they are served.
     pub trust: Trust,
 }
@@ -375,11 +378,12 @@ impl Store {
     }
 
     fn recovered(&self, survey: Survey) -> Recovered {
-        let found = |(id, (sidecar, usage)): (BlobId, (Sidecar, u64))| Found {
+        let found = |(id, Intact { sidecar, usage, used_at }): (BlobId, Intact)| Found {
             trust: sidecar.trust(self.site.epoch),
             blob: Arc::new(Blob::whole(id, self.site.layout.clone(), sidecar.record.length)),
             record: sidecar.record,
             usage,
+            used_at,
         };
         let unfinished = |(id, (part, usage)): (BlobId, (Part, u64))| Unfinished {
             id,

@@ -118,10 +118,14 @@ impl Cache {
         self.adopt_unfinished(&names, recovered.unfinished, may_prune);
         let mut blobs = recovered.blobs;
         // Oldest use first: that is the order of eviction from here on.
+        blobs.sort_by_key(|found| found.used_at);
+        for found in &blobs {
+            self.ledger.recovered(found.blob.id(), found.usage);
+        }
+        // Of two versions of a name the one confirmed last is current.
         blobs.sort_by_key(|found| found.record.validated_at);
         for found in blobs {
             let id = found.blob.id();
-            self.ledger.recovered(id, found.usage);
             let Some(Shown::Download(entry)) = names.get(found.record.name.as_str()) else {
                 // While some catalog was never read it stays, idle, and may be adopted at a later
                 // start; the quota may take it like any other.

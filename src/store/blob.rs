@@ -9,6 +9,7 @@ use std::iter;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::SystemTime;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -22,6 +23,9 @@ use crate::types::BlobId;
 
 /// The value of `Blob::committed` before the commit; no file can be that long.
 const UNCOMMITTED: u64 = u64::MAX;
+
+/// How many seconds a use may go unwritten; the order of eviction after a restart is as exact.
+const USE_NOTED_EVERY: u64 = 60;
 
 /// How much is read at once when all of a blob is.
 const READ_STEP: usize = 1 << 20;
@@ -41,6 +45,9 @@ pub struct Blob {
     file: Mutex<Weak<File>>,
     /// The file of a part that is never committed, which has no other place to be opened at.
     private: OnceLock<Arc<File>>,
+    made: Instant,
+    /// When its use was last written down, in seconds after it was made.
+    noted: AtomicU64,
 }
 
 /// What changes while bytes arrive.
@@ -106,6 +113,8 @@ impl Blob {
             demand: Notify::new(),
             file: Mutex::new(file),
             private: OnceLock::new(),
+            made: Instant::now(),
+            noted: AtomicU64::new(0),
         }
     }
 
@@ -243,6 +252,22 @@ impl Blob {
     /// Counts this moment as progress, though no byte came: whoever waits goes on waiting.
     pub fn beat(&self) {
         self.lock().progress = Instant::now();
+    }
+
+    /// Says whether a use is to be written down by now, and if so, only the first caller.
+    pub fn use_is_due(&self) -> bool {
+        let (now, noted) = (self.made.elapsed().as_secs(), self.noted.load(Ordering::Relaxed));
+        now >= noted.saturating_add(USE_NOTED_EVERY)
+            && self.noted.compare_exchange(noted, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Writes down that a committed blob is used now, as the time of modification of its file, so
+    /// that a later daemon knows in which order blobs were used. Blocks on the disk.
+    ///
+    /// # Errors
+    /// What the disk said; that order is then the one of before.
+    pub fn note_use(&self) -> io::Result<()> {
+        self.file()?.set_modified(SystemTime::now())
     }
 
     /// Makes the length known and wakes those who waited for it, or for bytes past it.

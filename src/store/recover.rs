@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use std::{fs, io, mem};
 
 use super::durable;
@@ -14,15 +15,23 @@ use crate::types::BlobId;
 /// What lies in a store.
 #[derive(Default)]
 pub(super) struct Survey {
-    /// Blobs whose sidecar is intact and fits the length of the data, by id, with the bytes of disk
-    /// they take.
-    pub(super) blobs: BTreeMap<BlobId, (Sidecar, u64)>,
+    /// Blobs whose sidecar is intact and fits the length of the data, by id.
+    pub(super) blobs: BTreeMap<BlobId, Intact>,
     /// Unfinished parts, likewise.
     pub(super) unfinished: BTreeMap<BlobId, (Part, u64)>,
     /// How many other files there were in `blobs/`; they are gone.
     pub(super) dropped: usize,
     /// How many other files there were in `parts/`; they are gone.
     pub(super) parts: usize,
+}
+
+/// A blob whose two files agree.
+pub(super) struct Intact {
+    pub(super) sidecar: Sidecar,
+    /// The bytes of disk it takes.
+    pub(super) usage: u64,
+    /// When it was used last, as far as that was written down.
+    pub(super) used_at: SystemTime,
 }
 
 /// What lies in one directory.
@@ -84,7 +93,7 @@ impl Survey {
     /// Returns the highest id and the highest epoch of blobs and parts, 0 if there are none.
     pub(super) fn highest(&self) -> (u64, u64) {
         let ids = self.blobs.keys().chain(self.unfinished.keys()).map(|id| id.0);
-        let blobs = self.blobs.values().map(|(sidecar, _)| sidecar.epoch);
+        let blobs = self.blobs.values().map(|intact| intact.sidecar.epoch);
         let parts = self.unfinished.values().map(|(part, _)| part.epoch);
         (ids.max().unwrap_or(0), blobs.chain(parts).max().unwrap_or(0))
     }
@@ -125,9 +134,8 @@ fn list(dir: &Path) -> io::Result<Listing> {
     Ok(listing)
 }
 
-/// Returns the sidecar of a blob and the disk it takes, if both files are there, can be read, and
-/// agree.
-fn check(layout: &Layout, id: BlobId) -> io::Result<(Sidecar, u64)> {
+/// Returns what there is of a blob, if both files are there, can be read, and agree.
+fn check(layout: &Layout, id: BlobId) -> io::Result<Intact> {
     let about = |what: &str, e: io::Error| io::Error::new(e.kind(), format!("its {what}: {e}"));
     let meta = layout.meta(id);
     let sidecar = Sidecar::read(id, &meta).map_err(|e| about("sidecar", e))?;
@@ -145,7 +153,7 @@ fn check(layout: &Layout, id: BlobId) -> io::Result<(Sidecar, u64)> {
         ));
     }
     let usage = durable::allocated(&data) + durable::allocated(&fs::symlink_metadata(meta)?);
-    Ok((sidecar, usage))
+    Ok(Intact { sidecar, usage, used_at: data.modified()? })
 }
 
 /// Removes whatever lies at a path, and says whether it is gone.

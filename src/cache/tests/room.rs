@@ -110,6 +110,29 @@ async fn who_waits_for_a_leaving_victim_hears_that_it_stays() {
     }
 }
 
+#[tokio::test]
+async fn the_order_of_use_outlives_the_daemon() {
+    let limits = Limits { quota: 3 * MIB + MIB / 2, hard: 5 * MIB, min_free: 0 };
+    let rig = rig(limits.quota, limits.hard);
+    for name in ["a", "b", "c"] {
+        drop(fetch(&rig, name).await);
+        // The grain of the clock that files are stamped with.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let used = rig.open("a").await.unwrap();
+    used.version.blob.note_use().unwrap();
+    drop(used);
+    let Rig { cache, dir, .. } = rig;
+    let gone = Arc::downgrade(&cache);
+    drop(cache);
+    until("the predecessor to end", || gone.strong_count() == 0).await;
+    let rig = Rig::over(dir, limits, names());
+    drop(fetch(&rig, "d").await);
+    until("the eviction", || rig.cache.ledger().balance().blobs == 3).await;
+    let there = |name: &str| matches!(rig.cache.shows(&rig.entry(name)), Shows::Version(_));
+    assert_eq!(["a", "b", "c", "d"].map(there), [true, false, true, true]);
+}
+
 /// What waits for its turn has not fallen silent.
 #[tokio::test]
 async fn a_download_that_waits_for_its_turn_is_waited_for() {

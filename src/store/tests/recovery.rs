@@ -108,6 +108,24 @@ fn verify_checks_a_digest_that_was_declared_later() {
 }
 
 #[test]
+fn the_last_use_is_known_to_a_successor() {
+    let dir = temp();
+    let (store, _) = open(&dir);
+    let [first, second] = [1, 2].map(|length| commit(&store, &bytes(length)));
+    for (blob, ago) in [(&first, 300), (&second, 200)] {
+        let file = fs::OpenOptions::new().write(true).open(store.site.layout.data(blob.id()));
+        let then = std::time::SystemTime::now() - Duration::from_secs(ago);
+        file.unwrap().set_modified(then).unwrap();
+    }
+    assert!(!first.use_is_due(), "it has just been made");
+    first.note_use().unwrap();
+    drop(store);
+    let found = open(&dir).1.blobs;
+    assert!(found[0].used_at > found[1].used_at);
+    assert!(found[0].used_at.elapsed().unwrap() < Duration::from_secs(100));
+}
+
+#[test]
 fn everything_that_does_not_belong_is_removed() {
     let dir = temp();
     let (store, _) = open(&dir);
