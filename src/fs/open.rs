@@ -67,7 +67,8 @@ impl Fs {
         if !node.takes(&version) {
             return Ok(None);
         }
-        let file = match node.opened_file(version.blob.id()) {
+        let held = node.opened_file(version.blob.id()).or_else(|| version.blob.held_file());
+        let file = match held {
             Some(file) => file,
             None => open_blob(node.entry(), &version).await?,
         };

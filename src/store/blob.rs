@@ -147,8 +147,7 @@ impl Blob {
     /// # Errors
     /// What open(2) said: `ENOENT` once the blob was removed and nobody holds it open.
     pub fn file(&self) -> io::Result<Arc<File>> {
-        let held = self.file_lock().upgrade();
-        if let Some(file) = held {
+        if let Some(file) = self.held_file() {
             return Ok(file);
         }
         // Opened without the lock. Ids are never reused, so the path is this blob or nothing.
@@ -159,6 +158,11 @@ impl Blob {
         }
         *slot = Arc::downgrade(&opened);
         Ok(opened)
+    }
+
+    /// Returns the open file if somebody holds it open, without a look at the disk.
+    pub fn held_file(&self) -> Option<Arc<File>> {
+        self.file_lock().upgrade()
     }
 
     /// Keeps the file of a part open for as long as the blob lives.

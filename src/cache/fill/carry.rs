@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,10 @@ use crate::origin::{Body, Failure};
 /// How much is received while the disk is busy; with as much being written, the most memory a
 /// connection takes beside the HTTP client's buffer.
 const BATCH: u64 = 512 << 10;
+
+/// How much is written at first, however much came: readers of the beginning need not wait for the
+/// rest, nor for the allocation that follows the first write. As much as cat and cp ask for.
+const FIRST: u64 = 128 << 10;
 
 /// A download that got nothing for this long lends its slot to others.
 const LENDS_AFTER: Duration = Duration::from_secs(1);
@@ -60,6 +65,8 @@ pub(super) struct Carrier {
     writing: Option<(u64, JoinHandle<std::io::Result<()>>)>,
     /// Everything below came.
     at: u64,
+    /// Where the first batch ends at the latest.
+    first_end: u64,
 }
 
 impl Source {
@@ -103,7 +110,8 @@ async fn turn(shared: &Shared, slots: &Arc<Semaphore>) -> Option<OwnedSemaphoreP
 impl Carrier {
     /// Makes the carrier of a claim that begins at `at`.
     pub(super) fn new(shared: Arc<Shared>, claim: ClaimId, at: u64) -> Carrier {
-        Carrier { shared, claim, waiting: VecDeque::new(), queued: 0, writing: None, at }
+        let first_end = at.saturating_add(FIRST);
+        Carrier { shared, claim, waiting: VecDeque::new(), queued: 0, writing: None, at, first_end }
     }
 
     /// Carries a body until it ends, its claim is fulfilled, or either side fails. What has come is
@@ -164,12 +172,14 @@ impl Carrier {
         let (begin, length) = (self.at, bytes.len() as u64);
         self.at += length;
         let taken = shared.plan().take(self.claim, length, |range| shared.blob.missing(range));
-        for range in taken.keep {
+        for range in taken.keep.into_iter().flat_map(|range| split(range, self.first_end)) {
             let part = bytes.slice((range.start - begin) as usize..(range.end - begin) as usize);
             let length = part.len() as u64;
             self.queued += length;
             match self.waiting.back_mut() {
-                Some(batch) if batch.at + batch.length == range.start => {
+                Some(batch)
+                    if batch.at + batch.length == range.start && range.start != self.first_end =>
+                {
                     batch.length += length;
                     batch.chunks.push(part);
                 }
@@ -221,6 +231,12 @@ impl Carrier {
         self.shared.wrote();
         Ok(())
     }
+}
+
+/// Returns the parts of a range below and from `at` on, those that are not empty.
+fn split(range: Range<u64>, at: u64) -> impl Iterator<Item = Range<u64>> {
+    let at = at.clamp(range.start, range.end);
+    [range.start..at, at..range.end].into_iter().filter(|part| !part.is_empty())
 }
 
 /// Waits for the batch under way; pends for ever where there is none.
