@@ -310,6 +310,12 @@ impl Cache {
         step: Step,
         elections: &mut u32,
     ) -> Result<Option<Landed>, OpenError> {
+        if let Step::Join(_) | Step::Lead(..) = step {
+            // Whoever polls this once without a task of its own, as the kernel's threads do, moves
+            // it into one here: flight and timers are then begun on a thread of the runtime, and
+            // one thread is woken instead of several.
+            tokio::task::yield_now().await;
+        }
         let ticket = match step {
             Step::Join(ticket) => ticket,
             Step::Lead(permit, errand, ticket) => {
