@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::proxy;
 use crate::report::Report;
 use crate::support::origin::At;
 use crate::support::{
@@ -11,20 +12,48 @@ use crate::support::{
 };
 use crate::warm::open_read_close;
 
+/// The rate of an origin that is slower than this machine, in bytes per second.
+const RATE: f64 = 50e6;
+
 /// Measures fifty openers of one name, and one reader beside forty that are stalled.
 pub(crate) fn run(report: &mut Report) {
-    openers(report, "limit_rate 50m;", "an origin of 50 MB/s");
-    openers(report, "", "an origin on loopback without limit");
+    openers(report, Limit::Line);
+    openers(report, Limit::Connection);
+    openers(report, Limit::Nothing);
     stalled(report);
 }
 
-fn openers(report: &mut Report, limit: &str, origin: &str) {
+/// What the origin's bytes are limited by.
+#[derive(Clone, Copy, PartialEq)]
+enum Limit {
+    /// All connections together.
+    Line,
+    /// Each connection, so that several bring more.
+    Connection,
+    Nothing,
+}
+
+impl Limit {
+    fn what(self) -> &'static str {
+        match self {
+            Limit::Line => "an origin behind a line of 50 MB/s",
+            Limit::Connection => "an origin of 50 MB/s for each connection",
+            Limit::Nothing => "an origin on loopback without limit",
+        }
+    }
+}
+
+fn openers(report: &mut Report, limit: Limit) {
     const ROUNDS: usize = 5;
-    let nginx = Nginx::with(limit);
+    let nginx = Nginx::with(if limit == Limit::Connection { "limit_rate 50m;" } else { "" });
     nginx.put("file", &Body::made(1, 64 * MIB));
+    let addr = match limit {
+        Limit::Line => proxy::line(nginx.port(), RATE),
+        Limit::Connection | Limit::Nothing => ([127, 0, 0, 1], nginx.port()).into(),
+    };
     let mut setup = Mounted::with().args(["--quota", "2GiB"]);
     for round in 0..ROUNDS * 2 {
-        setup = setup.download(&format!("n{round}"), &nginx.url(&format!("file?n={round}")));
+        setup = setup.download(&format!("n{round}"), &format!("http://{addr}/file?n={round}"));
     }
     let mounted = setup.start();
     let (mut one, mut fifty) = (Vec::new(), Vec::new());
@@ -32,13 +61,13 @@ fn openers(report: &mut Report, limit: &str, origin: &str) {
         one.push(programs(1, &mounted.path(&format!("n{}", 2 * round))));
         fifty.push(programs(50, &mounted.path(&format!("n{}", 2 * round + 1))));
     }
-    let what = format!("50 programs read one cold 64 MiB, {origin}");
+    let what = format!("50 programs read one cold 64 MiB, {}", limit.what());
     let (fifty, beside) = (median(fifty), (median(one), "one program"));
-    if limit.is_empty() {
+    if limit == Limit::Line {
+        report.at_most(&what, "s", fifty, beside, 1.1);
+    } else {
         // Fifty copies of what one program reads: the machine's memory is the limit.
         report.told(&what, "s", fifty, beside);
-    } else {
-        report.at_most(&what, "s", fifty, beside, 1.1);
     }
     std::thread::sleep(Duration::from_millis(200));
     let gets = nginx.log().iter().filter(|line| line.status == 200).count();
