@@ -109,8 +109,15 @@ fn places_that_cannot_work_are_refused() {
     let missing = places.dir.path().join("missing");
     places.refused(&["--catalog", text(&missing)], &["missing"]);
     let file = places.file("plain", "");
-    refused(CANNOT, &["mount", &file, "--store", &places.store], &["plain", "not a directory"]);
-    refused(CANNOT, &["mount", text(&missing), "--store", &places.store], &["missing"]);
+    for (at, words) in
+        [(file.as_str(), &["plain", "not a directory"][..]), (text(&missing), &["missing"])]
+    {
+        refused(
+            CANNOT,
+            &["mount", at, "--store", &places.store, "--control", &places.control],
+            words,
+        );
+    }
     let inside = format!("{}/inside", places.mnt);
     refused(
         CANNOT,

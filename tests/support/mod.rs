@@ -47,14 +47,24 @@ pub(crate) fn scaled<T>(short: T, long: T) -> T {
 
 /// Notes what a test measured: on its output, and in the file that CACHED_DOWNLOADS_FIGURES names.
 pub(crate) fn figure(what: &str) {
-    let thread = std::thread::current();
-    let line = format!("{}: {what}\n", thread.name().unwrap_or("a test"));
-    print!("{line}");
-    if let Some(path) = std::env::var_os("CACHED_DOWNLOADS_FIGURES") {
+    let line = format!("{}: {what}", test_name());
+    println!("{line}");
+    append("CACHED_DOWNLOADS_FIGURES", &line);
+}
+
+/// Returns the name of the test that this thread runs.
+fn test_name() -> String {
+    std::thread::current().name().unwrap_or("a test").to_owned()
+}
+
+/// Adds a line to the file that a variable of the environment names, if it does.
+fn append(variable: &str, line: &str) {
+    if let Some(path) = std::env::var_os(variable) {
         let file = std::fs::File::options().append(true).create(true).open(path);
+        let line = format!("{line}\n");
         let written =
             file.and_then(|mut file| std::io::Write::write_all(&mut file, line.as_bytes()));
-        written.expect("write a figure");
+        written.expect("write a line for the script");
     }
 }
 
@@ -114,6 +124,7 @@ pub(crate) fn missing(needs: &[&str]) -> bool {
         if !there {
             assert!(!strict, "this test needs {need}");
             eprintln!("skipped: this test needs {need}");
+            append("CACHED_DOWNLOADS_SKIPPED", &format!("needs {need}: {}", test_name()));
             return true;
         }
     }
