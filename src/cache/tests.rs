@@ -160,11 +160,39 @@ impl KernelSide for Arc<Told> {
     }
 }
 
+/// The directory of a store, which threads may still write to when a test has ended.
+pub(crate) struct Place(TempDir);
+
+impl From<TempDir> for Place {
+    fn from(dir: TempDir) -> Place {
+        Place(dir)
+    }
+}
+
+impl Place {
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for _ in 0..200 {
+            match std::fs::remove_dir_all(self.path()) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
 pub(crate) struct Rig {
     pub(crate) cache: Arc<Cache>,
     pub(crate) origin: Arc<Fake>,
     pub(crate) told: Arc<Told>,
-    pub(crate) dir: TempDir,
+    pub(crate) dir: Place,
 }
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -212,8 +240,8 @@ impl Rig {
         Rig::over(tempfile::tempdir().unwrap(), limits, table)
     }
 
-    pub(crate) fn over(dir: TempDir, limits: Limits, table: Table) -> Rig {
-        let rig = Rig::build(dir, limits, table);
+    pub(crate) fn over(dir: impl Into<Place>, limits: Limits, table: Table) -> Rig {
+        let rig = Rig::build(dir.into(), limits, table);
         rig.cache.attach(Arc::new(rig.told.clone()));
         rig
     }
@@ -221,10 +249,10 @@ impl Rig {
     /// Without anybody who tells the kernel.
     pub(crate) fn unattached(table: Table) -> Rig {
         let limits = Limits { quota: 64 * MIB, hard: 80 * MIB, min_free: 0 };
-        Rig::build(tempfile::tempdir().unwrap(), limits, table)
+        Rig::build(tempfile::tempdir().unwrap().into(), limits, table)
     }
 
-    fn build(dir: TempDir, limits: Limits, table: Table) -> Rig {
+    fn build(dir: Place, limits: Limits, table: Table) -> Rig {
         let (store, recovered) = Store::open(dir.path()).unwrap();
         let timing = Timing {
             window: Duration::from_millis(100),

@@ -63,7 +63,7 @@ async fn an_answer_is_used_without_asking_for_as_long_as_it_says() {
 #[tokio::test]
 async fn a_lifetime_outlives_the_daemon() {
     let limits = Limits { quota: 64 * MIB, hard: 80 * MIB, min_free: 0 };
-    let over = |dir| Rig::over(dir, limits, table([("a", http())]));
+    let over = |dir: Place| Rig::over(dir, limits, table([("a", http())]));
     let end = |rig: Rig| async move {
         let Rig { cache, dir, .. } = rig;
         let gone = Arc::downgrade(&cache);
@@ -71,7 +71,7 @@ async fn a_lifetime_outlives_the_daemon() {
         until("the predecessor to end", || gone.strong_count() == 0).await;
         dir
     };
-    let rig = over(tempfile::tempdir().unwrap());
+    let rig = over(tempfile::tempdir().unwrap().into());
     // Without a validator it is its lifetime alone that makes it worth keeping.
     rig.will(lasting(None, lifetime("max-age=60")));
     opened(&rig).await;
