@@ -36,6 +36,14 @@ const STALL: Duration = Duration::from_secs(30);
 /// What the kernel reads ahead; more is slower.
 const READ_AHEAD_KIB: u32 = 1024;
 
+/// How many threads of the runtime carry bodies and answer what waits. Each one more is one more to
+/// be woken for an open that waits for its origin, and the kernel's threads, those that write, and
+/// the programs that read want the other cores.
+fn workers() -> usize {
+    const MOST: usize = 4;
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, MOST))
+}
+
 /// How long what still runs may take once the mount is gone.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -104,7 +112,7 @@ pub fn run(launch: Launch) -> Result<(), DaemonError> {
     let origin = HttpOrigin::new(origins::settings(&config)).map_err(DaemonError::environment)?;
     origins::warn(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(workers())
         .thread_name("cached-downloads")
         .enable_all()
         .build()
