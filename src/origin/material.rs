@@ -63,27 +63,28 @@ impl<T: ?Sized> Material<T> {
     }
 
     /// Looks whether the files have changed, and reads them if so; blocks while it does. Logs each
-    /// change once, whether it can be used or not.
+    /// change once, whether it can be used or not, however many look at the same time.
     pub(super) fn look(&self) {
         let stamps = stamps(&self.files);
-        let changed = {
+        {
             let state = self.lock();
-            let changed = state.stamps != stamps;
             // What is broken is read each time: a clock tick may hide the rest of a change.
-            if !changed && state.problem.is_none() {
+            if state.stamps == stamps && state.problem.is_none() {
                 return;
             }
-            changed
-        };
+        }
         let loaded = (self.load)();
         let mut state = self.lock();
+        let changed = state.stamps != stamps;
         state.stamps = stamps;
         match loaded {
             Ok(new) => {
                 state.current = new;
-                state.problem = None;
+                let mended = state.problem.take().is_some();
                 drop(state);
-                tracing::info!(files = %self, "changed: new connections use what they hold now");
+                if changed || mended {
+                    tracing::info!(files = %self, "changed: new connections use what they hold now");
+                }
             }
             Err(error) => {
                 let problem = format!("{error}; what the files held before is used");

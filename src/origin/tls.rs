@@ -94,23 +94,30 @@ impl TlsFiles {
 
     /// Looks whether the files have changed, unless somebody has done so within the last second.
     /// To be called before a connection is made; the disk is waited for elsewhere.
+    ///
+    /// Who comes while somebody looks does so as well. An origin that closes all its connections
+    /// has many made at once, and each of them must use what the files hold.
     pub(super) async fn look_if_due(self: Arc<Self>) {
-        if !self.is_due(Instant::now()) {
+        let now = Instant::now();
+        if !self.is_due(now) {
             return;
         }
-        let looked = tokio::task::spawn_blocking(move || self.look()).await;
-        if let Err(error) = looked {
-            tracing::error!(%error, "the TLS files were not looked at");
+        let files = Arc::clone(&self);
+        match tokio::task::spawn_blocking(move || files.look()).await {
+            Ok(()) => self.looked(now),
+            Err(error) => tracing::error!(%error, "the TLS files were not looked at"),
         }
     }
 
     fn is_due(&self, now: Instant) -> bool {
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        now.saturating_duration_since(*looked) >= LOOK_EVERY
+    }
+
+    /// Notes a look that was begun at a moment and has ended.
+    fn looked(&self, begun: Instant) {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = now.saturating_duration_since(*looked) >= LOOK_EVERY;
-        if due {
-            *looked = now;
-        }
-        due
+        *looked = begun.max(*looked);
     }
 
     /// Looks whether the files have changed; blocks while it does.
@@ -165,12 +172,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_looked_at_once_a_second_at_most() {
+    fn files_are_believed_for_a_second_after_a_look_and_not_during_one() {
         let files = TlsFiles::new("a", &OriginTls::default()).expect("no files");
         let start = Instant::now() + LOOK_EVERY;
         assert!(files.is_due(start));
+        assert!(files.is_due(start), "a look that has not ended has found nothing yet");
+        files.looked(start);
         assert!(!files.is_due(start + Duration::from_millis(999)));
         assert!(files.is_due(start + LOOK_EVERY));
+        files.looked(start + LOOK_EVERY);
+        files.looked(start);
+        assert!(!files.is_due(start + LOOK_EVERY), "an older look that ends later");
     }
 
     #[test]
