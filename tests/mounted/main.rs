@@ -27,4 +27,5 @@ mod signals;
 mod slow;
 mod smoke;
 mod stopping;
+mod tls;
 mod versions;

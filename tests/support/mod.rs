@@ -8,6 +8,7 @@
 )]
 
 pub(crate) mod body;
+pub(crate) mod certs;
 pub(crate) mod guards;
 pub(crate) mod mounted;
 pub(crate) mod nginx;

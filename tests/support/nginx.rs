@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use super::certs::{Pair, replace};
 use super::guards::TempDir;
-use super::{Body, Proc, process, wait_until};
+use super::{Body, Proc, os, process, wait_until};
 
 /// A running nginx with a directory of files; ended when dropped.
 pub(crate) struct Nginx {
     // Before the directory: it ends before its files go.
     proc: Proc,
     port: u16,
+    tls: bool,
     dir: TempDir,
 }
 
@@ -23,6 +25,8 @@ pub(crate) struct Access {
     pub(crate) path: String,
     pub(crate) status: u16,
     pub(crate) bytes: u64,
+    /// The subject of the client's certificate, with TLS.
+    pub(crate) client: String,
 }
 
 impl Nginx {
@@ -36,29 +40,56 @@ impl Nginx {
     /// # Panics
     /// It does not answer within five seconds.
     pub(crate) fn with(location: &str) -> Nginx {
+        // One process is all it takes, and nothing can be left of it.
+        Nginx::run(TempDir::new(), "master_process off;", "", location)
+    }
+
+    /// Starts nginx with TLS: it shows this certificate, and demands one of the client that was
+    /// issued by an authority in `clients` (PEM).
+    ///
+    /// # Panics
+    /// It does not answer within five seconds.
+    pub(crate) fn with_tls(server: &Pair, clients: &str) -> Nginx {
         let dir = TempDir::new();
+        server.write(dir.path(), "server");
+        replace(&dir.path().join("clients.pem"), clients);
+        let base = dir.path().display().to_string();
+        let tls = format!(
+            "ssl_certificate {base}/server.pem; ssl_certificate_key {base}/server.key;
+             ssl_client_certificate {base}/clients.pem; ssl_verify_client on;"
+        );
+        Nginx::run(dir, "worker_shutdown_timeout 5s;", &tls, "")
+    }
+
+    fn run(dir: TempDir, main: &str, tls: &str, location: &str) -> Nginx {
         let port = free_port();
         let base = dir.path().display();
-        let user = if super::os::is_root() { "user root;" } else { "" };
+        let user = if os::is_root() { "user root;" } else { "" };
+        let (ssl, client) = if tls.is_empty() { ("", "") } else { ("ssl", "$ssl_client_s_dn") };
         let config = format!(
-            "{user} daemon off; master_process off; worker_processes 1; pid {base}/pid;
+            "{user} daemon off; {main} worker_processes 1; pid {base}/pid;
              error_log {base}/error.log;
              events {{ worker_connections 1024; }}
              http {{
-                 log_format plain '$request_method $request_uri $status $body_bytes_sent';
+                 log_format plain '$request_method $request_uri $status $body_bytes_sent {client}';
                  access_log {base}/access.log plain;
                  client_body_temp_path {base}/t1; proxy_temp_path {base}/t2;
                  fastcgi_temp_path {base}/t3; uwsgi_temp_path {base}/t4; scgi_temp_path {base}/t5;
                  sendfile on; tcp_nopush on; keepalive_requests 1000000;
                  default_type application/octet-stream;
-                 server {{ listen 127.0.0.1:{port}; root {base}/www; location / {{ {location} }} }}
+                 server {{
+                     listen 127.0.0.1:{port} {ssl}; {tls} root {base}/www;
+                     location / {{ {location} }}
+                 }}
              }}\n"
         );
         std::fs::create_dir(dir.path().join("www")).expect("make the document root");
         let file = dir.path().join("nginx.conf");
         std::fs::write(&file, config).expect("write nginx's configuration");
+        let mut command = process::command("nginx");
+        // A master that is killed leaves its workers running; one that is told to end does not.
         let proc = Proc::start(
-            process::command("nginx")
+            os::die_with_parent(&mut command, libc::SIGTERM)
                 .args(["-e", "stderr", "-p"])
                 .arg(dir.path())
                 .arg("-c")
@@ -66,11 +97,33 @@ impl Nginx {
                 .stdout(Stdio::null())
                 .stderr(Stdio::inherit()),
         );
-        let nginx = Nginx { proc, port, dir };
+        let nginx = Nginx { proc, port, tls: !tls.is_empty(), dir };
         wait_until("nginx answers", Duration::from_secs(5), || {
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
         nginx
+    }
+
+    /// Shows another certificate from now on; kept connections are closed.
+    pub(crate) fn show(&self, server: &Pair) {
+        server.write(self.dir.path(), "server");
+        self.reload();
+    }
+
+    /// Demands a certificate of other authorities (PEM) from now on; kept connections are closed.
+    pub(crate) fn demand(&self, clients: &str) {
+        replace(&self.dir.path().join("clients.pem"), clients);
+        self.reload();
+    }
+
+    /// Has nginx read its files again, and waits until the workers of before are gone.
+    fn reload(&self) {
+        let before = process::children(self.proc.pid());
+        self.proc.signal(libc::SIGHUP);
+        wait_until("nginx has new workers alone", Duration::from_secs(10), || {
+            let now = process::children(self.proc.pid());
+            !now.is_empty() && now.iter().all(|worker| !before.contains(worker))
+        });
     }
 
     /// Returns the directory that is served.
@@ -80,7 +133,8 @@ impl Nginx {
 
     /// Returns the URL of a file.
     pub(crate) fn url(&self, name: &str) -> String {
-        format!("http://127.0.0.1:{}/{name}", self.port)
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}/{name}", self.port)
     }
 
     /// Returns the port.
@@ -111,12 +165,13 @@ impl Nginx {
         let text = std::fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default();
         text.lines()
             .filter_map(|line| {
-                let mut words = line.split(' ');
+                let mut words = line.splitn(5, ' ');
                 Some(Access {
                     method: words.next()?.to_owned(),
                     path: words.next()?.to_owned(),
                     status: words.next()?.parse().ok()?,
                     bytes: words.next()?.parse().ok()?,
+                    client: words.next().unwrap_or_default().to_owned(),
                 })
             })
             .collect()
@@ -132,6 +187,15 @@ impl Nginx {
     /// Returns nginx's process id.
     pub(crate) fn pid(&self) -> u32 {
         self.proc.pid()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        self.proc.signal(libc::SIGTERM);
+        if self.proc.wait(Duration::from_secs(5)).is_none() {
+            eprintln!("nginx outlived SIGTERM by five seconds");
+        }
     }
 }
 
