@@ -21,6 +21,7 @@ TEST_PROGRAMS=(
     "mount mount"
     "losetup mount"
     "ps procps"
+    "ip iproute2"
 )
 
 say() { printf '%s\n' "$*"; }

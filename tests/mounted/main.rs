@@ -20,6 +20,7 @@ mod owners;
 mod programs;
 mod quota;
 mod ranges;
+mod redirects;
 mod replaced;
 mod scripted;
 mod secrets;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use super::process;
+use super::{os, process};
 
 /// A directory below the system's for temporary files, removed when dropped.
 pub(crate) struct TempDir(PathBuf);
@@ -91,6 +91,26 @@ impl Bind {
 impl Drop for Bind {
     fn drop(&mut self) {
         let _ = process::command("umount").arg(&self.0).status();
+    }
+}
+
+/// Runs `work` on a thread whose network is loopback alone, with further addresses there. What it
+/// starts is in that network too; the network goes with the last of them. Needs root and `ip`.
+///
+/// # Panics
+/// Whatever `work` panics with.
+pub(crate) fn in_own_network(addresses: &[&str], work: impl FnOnce() + Send) {
+    let run = || {
+        os::own_network().expect("make a network");
+        process::quiet("ip", ["link", "set", "lo", "up"]);
+        for address in addresses {
+            process::quiet("ip", ["address", "add", address, "dev", "lo"]);
+        }
+        work();
+    };
+    let done = std::thread::scope(|scope| scope.spawn(run).join());
+    if let Err(panic) = done {
+        std::panic::resume_unwind(panic);
     }
 }
 

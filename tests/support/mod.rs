@@ -19,6 +19,7 @@ mod origin_send;
 mod origin_serve;
 mod origin_wire;
 pub(crate) mod os;
+pub(crate) mod outputs;
 pub(crate) mod process;
 pub(crate) mod status;
 

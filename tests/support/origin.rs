@@ -1,7 +1,7 @@
 //! A scripted origin: every byte it sends, and when, is under the test's control.
 
 use std::collections::HashMap;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,8 @@ use rustls::ServerConfig;
 pub(crate) use super::origin_item::{Fault, Framing, Item, Place, When};
 use super::origin_serve;
 use super::origin_wire::{self, Connection};
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// One request and what was answered.
 #[derive(Clone, Debug)]
@@ -102,16 +104,26 @@ pub(crate) struct Origin {
 impl Origin {
     /// Starts an origin with nothing to serve.
     pub(crate) fn start() -> Origin {
-        Origin::with(None)
+        Origin::start_at(LOOPBACK)
+    }
+
+    /// Starts an origin on another of this machine's addresses.
+    pub(crate) fn start_at(address: IpAddr) -> Origin {
+        Origin::with(address, None)
     }
 
     /// Starts an origin that speaks TLS, with the chain and the key in these files.
     pub(crate) fn start_tls(chain: &Path, key: &Path) -> Origin {
-        Origin::with(Some(origin_wire::tls(chain, key)))
+        Origin::start_tls_at(LOOPBACK, chain, key)
     }
 
-    fn with(tls: Option<Arc<ServerConfig>>) -> Origin {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind on loopback");
+    /// Starts one that speaks TLS on another of this machine's addresses.
+    pub(crate) fn start_tls_at(address: IpAddr, chain: &Path, key: &Path) -> Origin {
+        Origin::with(address, Some(origin_wire::tls(chain, key)))
+    }
+
+    fn with(address: IpAddr, tls: Option<Arc<ServerConfig>>) -> Origin {
+        let listener = TcpListener::bind((address, 0)).expect("bind an address");
         let addr = listener.local_addr().expect("the bound address");
         let shared = Arc::new(Shared { tls, ..Shared::default() });
         let acceptor = Some(accept(listener, shared.clone()));
@@ -204,6 +216,11 @@ impl Origin {
     /// Returns the bytes of body sent for a path.
     pub(crate) fn sent(&self, path: &str) -> u64 {
         self.select(path).iter().map(|seen| seen.sent).sum()
+    }
+
+    /// Returns how many connections were made since the start.
+    pub(crate) fn connections(&self) -> u64 {
+        self.shared.next.load(Ordering::Relaxed)
     }
 
     /// Returns how many answers were being sent at once at the most.

@@ -38,6 +38,16 @@ pub(crate) fn die_with_parent(command: &mut Command, signal: i32) -> &mut Comman
     }
 }
 
+/// Gives the calling thread, and what it starts from then on, a network of its own in which nothing
+/// but loopback is, and that is down.
+///
+/// # Errors
+/// What unshare(2) said.
+pub(crate) fn own_network() -> io::Result<()> {
+    // SAFETY: unshare takes a number; network namespaces belong to threads.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNET) })
+}
+
 /// Sends a signal to a process.
 pub(crate) fn kill(pid: u32, signal: i32) -> io::Result<()> {
     // SAFETY: kill takes two numbers; the pid is that of a child not yet waited for.
