@@ -54,6 +54,8 @@ pub struct Blob {
 struct Filling {
     length: Option<u64>,
     present: RangeSet,
+    /// Whether reads that reach the end wait, though its bytes are present.
+    end_withheld: bool,
     /// When bytes came last.
     progress: Instant,
     waiters: Waiters,
@@ -107,6 +109,7 @@ impl Blob {
             filling: Mutex::new(Filling {
                 length,
                 present,
+                end_withheld: false,
                 progress: Instant::now(),
                 waiters: Waiters::default(),
             }),
@@ -245,7 +248,7 @@ impl Blob {
     pub(super) fn fill(&self, range: Range<u64>) {
         let woken = {
             let mut filling = self.lock();
-            let Filling { length, present, progress, waiters } = &mut *filling;
+            let Filling { length, present, progress, waiters, .. } = &mut *filling;
             *progress = Instant::now();
             present.insert(range.clone());
             waiters.filled(range, |wanted| present.first_missing(&clip(wanted, *length)))
@@ -285,6 +288,23 @@ impl Blob {
         wake(woken);
     }
 
+    /// Has reads that reach the end wait for [`show_end`](Blob::show_end): what was read before may
+    /// turn out to be wrong, and a program that reads all must learn of it.
+    pub(super) fn withhold_end(&self) {
+        self.lock().end_withheld = true;
+    }
+
+    /// Lets reads reach the end, and wakes those that wait there.
+    pub(super) fn show_end(&self) {
+        let woken = {
+            let mut filling = self.lock();
+            filling.end_withheld = false;
+            let length = filling.length;
+            length.map_or_else(Vec::new, |length| filling.waiters.past(length))
+        };
+        wake(woken);
+    }
+
     /// Makes the blob a committed one. Every byte was marked as present before.
     pub(super) fn set_committed(&self, length: u64) {
         self.committed.store(length, Ordering::Release);
@@ -313,12 +333,14 @@ impl Blob {
 }
 
 impl Filling {
-    /// Returns `range` clipped to the length, or its first byte that is missing.
+    /// Returns `range` clipped to the length, or its first byte that is missing: the one after the
+    /// last where only the end is withheld.
     fn ready(&self, range: &Range<u64>) -> Result<Range<u64>, u64> {
         let clipped = clip(range, self.length);
-        match self.present.first_missing(&clipped) {
-            None => Ok(clipped),
-            Some(missing) => Err(missing),
+        match (self.present.first_missing(&clipped), self.length) {
+            (Some(missing), _) => Err(missing),
+            (None, Some(length)) if self.end_withheld && range.end >= length => Err(length),
+            (None, _) => Ok(clipped),
         }
     }
 }

@@ -53,6 +53,10 @@ impl End {
                     "{name}: the digest does not match: declared {declared}, the origin's bytes have {computed}"
                 ),
             ),
+            (Some(_), None) => (
+                Refusal::Store,
+                format!("{name}: what was downloaded cannot be read back to be checked"),
+            ),
             (None, _) if self.framing == Framing::Close && !self.source.allow_close_delimited => (
                 Refusal::BadBody,
                 format!(
