@@ -178,6 +178,15 @@ impl Source {
         }
     }
 
+    /// Returns how much is fetched: all of what is checked before anybody may read it, whatever
+    /// [`fill`](Self::fill) says.
+    pub fn fetched(&self) -> Fill {
+        match (&self.digest, self.integrity) {
+            (Some(_), Integrity::Strict) => Fill::All,
+            _ => self.fill,
+        }
+    }
+
     /// Returns the URL without query, fragment and userinfo, fit to be printed.
     pub fn shown_url(&self) -> String {
         shown_url(&self.url)

@@ -299,7 +299,7 @@ impl Download {
 /// Returns whether the place of a whole body is taken at once: where only what is read is fetched,
 /// and can be, it is not.
 fn allocation(source: &Source, head: &Head) -> Allocation {
-    match source.fill {
+    match source.fetched() {
         source::Fill::OnRead if head.ranges && head.offered => Allocation::Sparse,
         source::Fill::OnRead | source::Fill::All => Allocation::Whole,
     }

@@ -75,7 +75,7 @@ async fn ask(
     if std::mem::take(&mut entry.state().evicted) {
         cache.counters.evicted_then_wanted.inc();
     }
-    let first = (source.fill == Fill::OnRead).then_some(FIRST);
+    let first = (source.fetched() == Fill::OnRead).then_some(FIRST);
     let ask = Ask { source: source.clone(), validators, patience, first };
     match (cache.origin.get(ask).await, have) {
         (Ok(Answer::NotModified(unchanged)), Some(version)) => {

@@ -203,7 +203,7 @@ impl Fill {
 
     /// Says whether all of the body is to come, whatever is read.
     fn all(&self) -> bool {
-        !self.offered || self.shared.source.fill == source::Fill::All
+        !self.offered || self.shared.source.fetched() == source::Fill::All
     }
 
     fn wide(&self) -> bool {

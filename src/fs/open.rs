@@ -110,7 +110,32 @@ async fn open_blob(entry: &Entry, version: &Version) -> Result<Arc<File>, OpenEr
     let blob = version.blob.clone();
     let opened = tokio::task::spawn_blocking(move || blob.file()).await;
     let opened = opened.map_err(|_| OpenError::new(Refusal::Store, "the daemon is stopping"))?;
-    opened.map_err(|error| {
-        OpenError::disk(&format!("{}: cannot open its blob", entry.name()), &error)
+    opened.map_err(|error| match version.blob.broken() {
+        // Its file went with the download.
+        Some(broken) => OpenError::from(broken),
+        None => OpenError::disk(&format!("{}: cannot open its blob", entry.name()), &error),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::cache::tests::{Reply, Rig, failure, head, source, table, until};
+    use crate::origin::FailureKind;
+
+    #[tokio::test]
+    async fn who_opens_what_has_just_failed_hears_why() {
+        let rig = Rig::new(table([("a", source("http://h/a"))]));
+        let (body, sent) = mpsc::unbounded_channel();
+        rig.will(Reply::Slow(head(Some("1"), Some(6)), sent));
+        let opened = rig.open("a").await.unwrap();
+        body.send(Err(failure(FailureKind::Gone))).unwrap();
+        until("the failure", || opened.version.blob.broken().is_some()).await;
+        until("the file to go", || opened.version.blob.file().is_err()).await;
+        let error = open_blob(&rig.entry("a"), &opened.version).await.unwrap_err();
+        assert_eq!(error.errno, libc::ENOENT, "{error}");
+        assert!(error.message.contains("scripted: gone"), "{error}");
+    }
 }

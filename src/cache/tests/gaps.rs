@@ -45,6 +45,22 @@ async fn the_rest_of_a_cut_body_is_asked_for() {
 }
 
 #[tokio::test]
+async fn what_is_checked_first_is_fetched_whole_whatever_is_read() {
+    let checked = Source {
+        digest: sha256(&bytes()),
+        fill: crate::source::Fill::OnRead,
+        ..source("http://h/a")
+    };
+    let rig = Rig::new(table([("a", checked)]));
+    let first = bytes()[..1 << 20].to_vec();
+    rig.will(Reply::Body(Head { part: Some(0..1 << 20), ..ranged() }, first));
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Of(bytes()));
+    let opened = tokio::time::timeout(Duration::from_secs(5), rig.open("a")).await;
+    assert!(bytes_of(&opened.expect("soon").unwrap()).await == *bytes());
+    assert_eq!(rig.origin.ranges.lock().unwrap()[..], rest(1 << 20));
+}
+
+#[tokio::test]
 async fn another_version_ends_the_download_and_the_next_open_gets_it() {
     let rig = rig();
     rig.origin.parts.lock().unwrap().push_back(PartReply::Changed);
