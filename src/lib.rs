@@ -20,5 +20,6 @@ pub mod source;
 pub mod store;
 pub mod sys;
 pub mod telemetry;
+pub mod tree;
 pub mod types;
 pub mod validators;

@@ -1,0 +1,91 @@
+//! Room: booked before it is used, given back, and refused in a way that can be got over.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::super::tars;
+use super::rig::*;
+use crate::tree::Why;
+
+#[tokio::test]
+async fn what_was_booked_and_not_used_is_given_back() {
+    let rig = Rig::new();
+    let files = files(500, |_| 300);
+    let blob = rig.whole(&zip(&files));
+    let tree = rig.tree(&blob);
+    compare(&tree, &files).await;
+    rig.settles(&blob).await;
+    let booked = rig.books.booked.load(Ordering::SeqCst);
+    // Two thirds of them take a block each; and index, map.
+    assert!(booked < 500 * 4096 + (1 << 20), "{booked}");
+    assert!(rig.books.bookings.load(Ordering::SeqCst) <= 3);
+}
+
+#[tokio::test]
+async fn without_room_a_member_is_refused_and_comes_once_there_is_some() {
+    let rig = Rig::new();
+    let files = files(30, |no| if no == 7 { 6 << 20 } else { 20_000 });
+    let blob = rig.whole(&zip(&files));
+    // Enough for the index, and for a few of them.
+    rig.books.most.store(200_000, Ordering::SeqCst);
+    let tree = rig.tree(&blob);
+    let listed = list(&tree).await;
+    let (mut there, mut refused) = (0, 0);
+    for (path, node) in &listed {
+        match read(&tree, *node).await {
+            Ok(bytes) => {
+                assert!(bytes == files[path]);
+                there += 1;
+            }
+            Err(error) => {
+                assert_eq!((error.why, error.errno), (Why::NoRoom, libc::ENOSPC), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(there >= 10 && refused >= 5, "{there} there, {refused} refused");
+    assert!(tree.failed().is_none());
+    rig.settles(&blob).await;
+    rig.books.most.store(0, Ordering::SeqCst);
+    compare(&tree, &files).await;
+    rig.settles(&blob).await;
+}
+
+#[tokio::test]
+async fn without_room_for_the_index_a_zip_is_shown_all_the_same() {
+    let rig = Rig::new();
+    let files = files(30, |_| 2000);
+    let blob = rig.whole(&zip(&files));
+    rig.books.most.store(1, Ordering::SeqCst);
+    let tree = rig.tree(&blob);
+    let listed = list(&tree).await;
+    assert_eq!(listed.len(), 30);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!rig.file(&blob, ".index").exists());
+    // A stored one needs none.
+    let stored = files.keys().next().unwrap();
+    assert!(read(&tree, listed[stored]).await.unwrap() == files[stored]);
+}
+
+#[tokio::test]
+async fn a_stream_without_room_ends_with_what_has_passed() {
+    let rig = Rig::new();
+    let first = content(1, 3000);
+    let blob = rig.whole(&gzip(&tars::tar([
+        tars::file("first", &first),
+        tars::file("large", content(2, 12 << 20)),
+    ])));
+    rig.books.most.store(9 << 20, Ordering::SeqCst);
+    let tree = rig.tree(&blob);
+    let error = tree.whole().await.err().unwrap();
+    assert_eq!((error.why, error.errno), (Why::NoRoom, libc::ENOSPC));
+    assert_eq!(rig.books.failed.lock().unwrap().len(), 1);
+    drop(tree);
+    rig.settles(&blob).await;
+    // Another tree of it may find room.
+    rig.books.most.store(0, Ordering::SeqCst);
+    let tree = rig.tree(&blob);
+    assert!(read(&tree, node(&tree, "first").await).await.unwrap() == first);
+    tree.whole().await.unwrap();
+    rig.settles(&blob).await;
+}

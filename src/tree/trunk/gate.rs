@@ -1,0 +1,156 @@
+//! Between the task that waits for the bytes of a stream and the thread that unpacks it: the thread
+//! waits here, and never for anything of the runtime.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::tree::error::TreeError;
+
+/// How far a stream has come, and what may be written of it.
+#[derive(Default)]
+pub(super) struct Gate {
+    inner: Mutex<Inner>,
+    /// Told to the thread when something of it has changed.
+    moved: Condvar,
+    /// Told to the task when room is wanted.
+    asked: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Every byte before this one is there.
+    reached: u64,
+    /// No more will come.
+    ended: bool,
+    failed: Option<TreeError>,
+    /// Room that was booked and not taken.
+    granted: u64,
+    /// Room that the thread waits for.
+    wanted: u64,
+}
+
+impl Gate {
+    /// Says that every byte before `to` is there.
+    pub(super) fn reach(&self, to: u64) {
+        self.change(|inner| inner.reached = to);
+    }
+
+    /// Says that no more will come.
+    pub(super) fn end(&self) {
+        self.change(|inner| inner.ended = true);
+    }
+
+    /// Ends the thread with an error, once it has read what is there; the first one stays.
+    pub(super) fn fail(&self, error: TreeError) {
+        self.change(|inner| inner.failed = inner.failed.take().or(Some(error)));
+    }
+
+    /// Returns why it failed, if so.
+    pub(super) fn failure(&self) -> Option<TreeError> {
+        self.lock().failed.clone()
+    }
+
+    /// Waits until room is wanted, and returns how much.
+    pub(super) async fn asked(&self) -> u64 {
+        loop {
+            let wanted = {
+                let inner = self.lock();
+                inner.wanted.saturating_sub(inner.granted)
+            };
+            if wanted > 0 {
+                return wanted;
+            }
+            // A word that came since the look is kept.
+            self.asked.notified().await;
+        }
+    }
+
+    /// Gives room.
+    pub(super) fn grant(&self, bytes: u64) {
+        self.change(|inner| inner.granted += bytes);
+    }
+
+    /// Takes room, waiting until it is given. Blocks.
+    ///
+    /// # Errors
+    /// There is none, or the stream has failed.
+    pub(super) fn book(&self, bytes: u64) -> Result<(), TreeError> {
+        let mut inner = self.lock();
+        loop {
+            if let Some(left) = inner.granted.checked_sub(bytes) {
+                inner.granted = left;
+                inner.wanted = 0;
+                return Ok(());
+            }
+            if let Some(error) = &inner.failed {
+                return Err(error.clone());
+            }
+            inner.wanted = bytes;
+            self.asked.notify_one();
+            inner = self.moved.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits for a byte behind `at`, and returns how far they reach; `at` at the end. Blocks.
+    fn past(&self, at: u64) -> Result<u64, TreeError> {
+        let mut inner = self.lock();
+        loop {
+            if inner.reached > at {
+                return Ok(inner.reached);
+            }
+            if inner.ended {
+                return Ok(at);
+            }
+            if let Some(error) = &inner.failed {
+                return Err(error.clone());
+            }
+            inner = self.moved.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Inner)) {
+        change(&mut self.lock());
+        self.moved.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The bytes of an archive in their order, as they come.
+pub(super) struct Arriving {
+    gate: Arc<Gate>,
+    archive: Arc<File>,
+    at: u64,
+    reached: u64,
+}
+
+impl Arriving {
+    pub(super) fn new(gate: &Arc<Gate>, archive: Arc<File>) -> Arriving {
+        Arriving { gate: gate.clone(), archive, at: 0, reached: 0 }
+    }
+}
+
+impl Read for Arriving {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.reached {
+            self.reached = self.gate.past(self.at).map_err(io::Error::other)?;
+        }
+        let there = usize::try_from(self.reached - self.at).unwrap_or(usize::MAX);
+        let room = buffer.len().min(there);
+        if room == 0 {
+            return Ok(0);
+        }
+        let read = self.archive.read_at(&mut buffer[..room], self.at)?;
+        if read == 0 {
+            return Err(io::Error::other("the file of the archive is shorter than it should be"));
+        }
+        self.at += read as u64;
+        Ok(read)
+    }
+}
