@@ -5,6 +5,9 @@
 //! <store>/v1/blobs/<id>.meta   its sidecar: what it is, and checksums of every MiB
 //! <store>/v1/parts/<id>        the bytes of a download that is not finished
 //! <store>/v1/parts/<id>.meta   which of them are present, where a later daemon may go on with it
+//! <store>/v1/trees/<id>         what was unpacked of an archive, in one sparse file
+//! <store>/v1/trees/<id>.index   what lies in it
+//! <store>/v1/trees/<id>.filled  which of it is unpacked: a byte for each content
 //! <store>/v1/state             ids used up, and whether the data can be trusted
 //! <store>/v1/lock              one daemon per store; holds its pid
 //! ```
@@ -13,9 +16,11 @@
 //! fsynced. What lies in the store without an intact sidecar that fits its data is removed at the
 //! next start. An unfinished part survives the death of the daemon with what was noted of it, and the
 //! end of the boot only where it was suspended, which fsyncs it; its bytes cannot be told from holes
-//! otherwise. There is no database: a directory of some hundred large files needs none.
+//! otherwise. Trees hold for one boot, and never without their archive. There is no database: a
+//! directory of some hundred large files needs none.
 
 mod blob;
+mod canopy;
 mod checksum;
 mod durable;
 mod follower;
@@ -44,10 +49,12 @@ use std::time::SystemTime;
 use std::{fs, io};
 
 pub use blob::{Blob, Broken, WaitError};
+pub use canopy::Canopy;
 pub use sidecar::{Record, Trust};
 pub use staging::{Allocation, Staging};
 
-use self::layout::Layout;
+use self::canopy::Grove;
+use self::layout::{ID_LIMIT, Layout};
 use self::lock::Lock;
 use self::part::Part;
 use self::recover::{Intact, Survey};
@@ -85,7 +92,7 @@ pub struct Recovered {
     pub blobs: Vec<Found>,
     /// Every part that [`Store::resume`] can go on with, in the order of the ids.
     pub unfinished: Vec<Unfinished>,
-    /// How many files in the place of blobs did not match and were removed.
+    /// How many files in the place of blobs and trees did not match and were removed.
     pub dropped: usize,
     /// How many files of downloads that cannot go on were removed.
     pub parts: usize,
@@ -97,8 +104,10 @@ pub struct Found {
     pub blob: Arc<Blob>,
     /// What its sidecar says.
     pub record: Record,
-    /// The bytes of disk it takes (data and sidecar, allocated blocks).
+    /// The bytes of disk it takes (data, sidecar and tree, allocated blocks).
     pub usage: u64,
+    /// How many of them the tree takes.
+    pub tree: u64,
     /// When it was used last, as far as [`Blob::note_use`] was told.
     pub used_at: SystemTime,
     /// Whether its data need [`Store::verify`] before they are served.
@@ -113,8 +122,10 @@ pub struct Unfinished {
     pub record: Record,
     /// How many bytes of it are present.
     pub present: u64,
-    /// The bytes of disk it takes (data and sidecar, allocated blocks).
+    /// The bytes of disk it takes (data, sidecar and tree, allocated blocks).
     pub usage: u64,
+    /// How many of them the tree takes.
+    pub tree: u64,
 }
 
 impl Store {
@@ -134,6 +145,8 @@ impl Store {
         let state = last_state(&layout, &survey, new).take_over(boot.clone());
         let site = Site { layout, turns: Turns::default(), boot, epoch: state.epoch };
         survey.keep_trusted(&site);
+        let grove = Grove::survey(&site, |id| survey.knows(id))
+            .map_err(|e| open::unusable(&site.layout.trees(), &e))?;
         let store = Store {
             site: Arc::new(site),
             next: AtomicU64::new(state.next_id),
@@ -148,7 +161,7 @@ impl Store {
             ),
             reserved => reserved.map_err(|e| open::unusable(&store.site.layout.state(), &e))?,
         }
-        let recovered = store.recovered(survey);
+        let recovered = store.recovered(survey, &grove);
         Ok((store, recovered))
     }
 
@@ -185,9 +198,15 @@ impl Store {
         Staging::resume(&self.site, id, from, room)
     }
 
-    /// Unlinks a committed blob or an unfinished part, with its sidecar. Blocks on the disk.
+    /// Returns the files of the tree that an archive is shown as; makes none. Does not touch the disk.
+    pub fn canopy(&self, id: BlobId) -> Canopy {
+        Canopy::new(&self.site, id)
+    }
+
+    /// Unlinks a committed blob or an unfinished part, with its sidecar and its tree. Blocks on the
+    /// disk.
     ///
-    /// Those who hold the file open read on. A [`Staging`] that is alive is dropped instead.
+    /// Those who hold a file open read on. A [`Staging`] that is alive is dropped instead.
     ///
     /// # Errors
     /// What the disk said; a file that is gone already is none.
@@ -198,7 +217,8 @@ impl Store {
         durable::remove(&self.site.layout.data(id))?;
         durable::remove(&self.site.layout.new_meta(id))?;
         durable::remove(&self.site.layout.part_meta(id))?;
-        durable::remove(&self.site.layout.part(id))
+        durable::remove(&self.site.layout.part(id))?;
+        canopy::remove(&self.site.layout, id)
     }
 
     /// Rewrites the sidecar of a committed blob (new validators after a 304, a digest that was
@@ -247,8 +267,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Returns the allocated bytes of a committed blob or an unfinished part, sidecar included. Blocks
-    /// on the disk.
+    /// Returns the allocated bytes of a committed blob or an unfinished part, sidecar and tree
+    /// included. Blocks on the disk.
     ///
     /// # Errors
     /// What the disk said, `ENOENT` where there is neither.
@@ -258,22 +278,24 @@ impl Store {
             let (data, meta) = (fs::symlink_metadata(data)?, fs::symlink_metadata(meta)?);
             Ok(durable::allocated(&data) + durable::allocated(&meta))
         };
-        match of(&layout.data(id), &layout.meta(id)) {
+        let archive = match of(&layout.data(id), &layout.meta(id)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 of(&layout.part(id), &layout.part_meta(id))
             }
             found => found,
-        }
+        };
+        Ok(archive? + canopy::usage(layout, id)?)
     }
 
-    /// Returns the allocated bytes of every file under `blobs/` and `parts/`, whether it is
+    /// Returns the allocated bytes of every file under `blobs/`, `parts/` and `trees/`, whether it is
     /// accounted for or not. Blocks on the disk.
     ///
     /// # Errors
     /// What the disk said.
     pub fn resident(&self) -> io::Result<u64> {
         let mut sum = 0;
-        for dir in [self.site.layout.blobs(), self.site.layout.parts()] {
+        let layout = &self.site.layout;
+        for dir in [layout.blobs(), layout.parts(), layout.trees()] {
             for entry in fs::read_dir(dir)? {
                 match entry?.metadata() {
                     Ok(meta) => sum += durable::allocated(&meta),
@@ -345,6 +367,9 @@ impl Store {
             return Ok(());
         }
         let reserved = next.saturating_add(RESERVE);
+        if reserved > ID_LIMIT {
+            return Err(io::Error::other("the numbers for its blobs are used up"));
+        }
         self.write_state(false, reserved)?;
         self.reserved.store(reserved, Ordering::Release);
         Ok(())
@@ -377,24 +402,26 @@ impl Store {
         durable::replace(&path, &temporary, &sidecar.encode()?)
     }
 
-    fn recovered(&self, survey: Survey) -> Recovered {
+    fn recovered(&self, survey: Survey, grove: &Grove) -> Recovered {
         let found = |(id, Intact { sidecar, usage, used_at }): (BlobId, Intact)| Found {
             trust: sidecar.trust(self.site.epoch),
             blob: Arc::new(Blob::whole(id, self.site.layout.clone(), sidecar.record.length)),
             record: sidecar.record,
-            usage,
+            usage: usage + grove.usage(id),
+            tree: grove.usage(id),
             used_at,
         };
         let unfinished = |(id, (part, usage)): (BlobId, (Part, u64))| Unfinished {
             id,
             present: part.ranges().total(),
             record: part.record,
-            usage,
+            usage: usage + grove.usage(id),
+            tree: grove.usage(id),
         };
         Recovered {
             blobs: survey.blobs.into_iter().map(found).collect(),
             unfinished: survey.unfinished.into_iter().map(unfinished).collect(),
-            dropped: survey.dropped,
+            dropped: survey.dropped + grove.dropped,
             parts: survey.parts,
         }
     }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::iter;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
@@ -42,6 +42,8 @@ pub struct Blob {
     filling: Mutex<Filling>,
     /// Told of each new wait for bytes.
     demand: Notify,
+    /// Somebody reads all of it from the beginning to the end.
+    all: AtomicBool,
     file: Mutex<Weak<File>>,
     /// The file of a part that is never committed, which has no other place to be opened at.
     private: OnceLock<Arc<File>>,
@@ -54,8 +56,8 @@ pub struct Blob {
 struct Filling {
     length: Option<u64>,
     present: RangeSet,
-    /// Whether reads that reach the end wait, though its bytes are present.
-    end_withheld: bool,
+    /// Whether nobody may read while every byte is present: they are still to be compared.
+    doubted: bool,
     /// When bytes came last.
     progress: Instant,
     waiters: Waiters,
@@ -109,11 +111,12 @@ impl Blob {
             filling: Mutex::new(Filling {
                 length,
                 present,
-                end_withheld: false,
+                doubted: false,
                 progress: Instant::now(),
                 waiters: Waiters::default(),
             }),
             demand: Notify::new(),
+            all: AtomicBool::new(false),
             file: Mutex::new(file),
             private: OnceLock::new(),
             made: Instant::now(),
@@ -204,9 +207,25 @@ impl Blob {
         self.lock().ready(&range).ok()
     }
 
+    /// Says that all of it is wanted, whatever the source's policy says of how much is fetched.
+    pub fn want_all(&self) {
+        self.all.store(true, Ordering::Release);
+        self.demand.notify_waiters();
+    }
+
+    /// Says whether somebody wants all of it.
+    pub fn wants_all(&self) -> bool {
+        self.all.load(Ordering::Acquire)
+    }
+
     /// Returns the bytes present.
     pub fn filled(&self) -> u64 {
         self.committed_length().unwrap_or_else(|| self.lock().present.total())
+    }
+
+    /// Returns when bytes came last, or when the blob was made or opened, if none did since.
+    pub fn progress(&self) -> Instant {
+        self.lock().progress
     }
 
     /// Returns the gaps within `range`, clipped to the length, in order.
@@ -288,17 +307,18 @@ impl Blob {
         wake(woken);
     }
 
-    /// Has reads that reach the end wait for [`show_end`](Blob::show_end): what was read before may
-    /// turn out to be wrong, and a program that reads all must learn of it.
-    pub(super) fn withhold_end(&self) {
-        self.lock().end_withheld = true;
+    /// Has reads wait for [`trust`](Blob::trust) once every byte is present: what was read before may
+    /// turn out to be wrong, and a program that reads all of it, in whatever order, must learn of that.
+    /// While there are gaps nobody can have read all, and what is there is served.
+    pub(super) fn doubt(&self) {
+        self.lock().doubted = true;
     }
 
-    /// Lets reads reach the end, and wakes those that wait there.
-    pub(super) fn show_end(&self) {
+    /// Lets reads go on, and wakes those that wait for that.
+    pub(super) fn trust(&self) {
         let woken = {
             let mut filling = self.lock();
-            filling.end_withheld = false;
+            filling.doubted = false;
             let length = filling.length;
             length.map_or_else(Vec::new, |length| filling.waiters.past(length))
         };
@@ -334,12 +354,12 @@ impl Blob {
 
 impl Filling {
     /// Returns `range` clipped to the length, or its first byte that is missing: the one after the
-    /// last where only the end is withheld.
+    /// last where all are there and still to be compared.
     fn ready(&self, range: &Range<u64>) -> Result<Range<u64>, u64> {
         let clipped = clip(range, self.length);
         match (self.present.first_missing(&clipped), self.length) {
             (Some(missing), _) => Err(missing),
-            (None, Some(length)) if self.end_withheld && range.end >= length => Err(length),
+            (None, Some(length)) if self.doubted && self.present.total() == length => Err(length),
             (None, _) => Ok(clipped),
         }
     }

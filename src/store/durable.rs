@@ -42,14 +42,14 @@ pub(super) fn replace(path: &Path, temporary: &Path, content: &[u8]) -> io::Resu
     })
 }
 
-/// Puts a file in place of `path` as [`replace`] does, but waits for no disk: whole after the death
-/// of the process, anything after that of the machine.
+/// Puts a file of these pieces in place of `path` as [`replace`] does, but waits for no disk: whole
+/// after the death of the process, anything after that of the machine.
 ///
 /// # Errors
 /// What the disk said; the old file is then still in place.
-pub(super) fn replace_unsynced(path: &Path, temporary: &Path, content: &[u8]) -> io::Result<()> {
+pub(super) fn replace_unsynced(path: &Path, temporary: &Path, pieces: &[&[u8]]) -> io::Result<()> {
     create(temporary)
-        .and_then(|mut file| file.write_all(content))
+        .and_then(|mut file| pieces.iter().try_for_each(|piece| file.write_all(piece)))
         .and_then(|()| fs::rename(temporary, path))
         .inspect_err(|_| {
             let _ = fs::remove_file(temporary);
@@ -111,4 +111,19 @@ pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 pub(super) fn allocated(meta: &fs::Metadata) -> u64 {
     // The unit of st_blocks is 512 bytes, whatever the filesystem's block is.
     meta.blocks() * 512
+}
+
+/// Removes whatever lies at a path, and says whether it is gone.
+pub(super) fn discard(path: &Path) -> bool {
+    let removed = fs::symlink_metadata(path).and_then(|meta| {
+        if meta.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+    });
+    match removed {
+        Ok(()) => true,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => true,
+        Err(e) => {
+            tracing::warn!(path = %path.display(), "cannot be removed: {e}; remove it by hand, it takes space that is not accounted for");
+            false
+        }
+    }
 }

@@ -8,12 +8,14 @@ use crate::types::BlobId;
 /// The directory of this format; a change that an older program cannot read gets another number.
 pub(super) const FORMAT: &str = "v1";
 
-/// Ids at or above this are no ids: far beyond what can be counted up to, with room above them
-/// for arithmetic.
-pub(super) const ID_LIMIT: u64 = 1 << 56;
+/// Ids at or above this are no ids: far beyond what can be counted up to, and small enough for the
+/// nodeid of a member of a tree to hold one beside the number of the member.
+pub(super) const ID_LIMIT: u64 = 1 << 41;
 
 const META: &str = ".meta";
 const NEW: &str = ".new";
+const INDEX: &str = ".index";
+const FILLED: &str = ".filled";
 
 /// The paths of one store.
 #[derive(Debug)]
@@ -21,14 +23,21 @@ pub(super) struct Layout {
     root: PathBuf,
 }
 
-/// What a file in `blobs/` or `parts/` is.
+/// What a file in `blobs/`, `parts/` or `trees/` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The bytes of a blob or a part.
+    /// The bytes of a blob or a part, or those that a tree has unpacked.
     Data,
-    /// Its sidecar.
+    /// The sidecar of a blob or a part.
     Meta,
+    /// What lies in a tree.
+    Index,
+    /// Which bytes of a tree are unpacked.
+    Filled,
 }
+
+/// The files of a tree. The index comes first: without one the others are rubbish.
+pub(super) const OF_TREE: [Kind; 3] = [Kind::Index, Kind::Filled, Kind::Data];
 
 impl Layout {
     /// Returns the paths below the directory `dir`.
@@ -85,15 +94,43 @@ impl Layout {
     pub(super) fn new_meta(&self, id: BlobId) -> PathBuf {
         self.parts().join(format!("{id}{META}{NEW}"))
     }
+
+    /// What was made of archives.
+    pub(super) fn trees(&self) -> PathBuf {
+        self.root.join("trees")
+    }
+
+    /// A file of the tree that a blob is shown as.
+    pub(super) fn tree(&self, id: BlobId, kind: Kind) -> PathBuf {
+        self.trees().join(format!("{id}{}", kind.suffix()))
+    }
+
+    /// The index of a tree that is being written.
+    pub(super) fn new_index(&self, id: BlobId) -> PathBuf {
+        self.trees().join(format!("{id}{INDEX}{NEW}"))
+    }
 }
 
-/// Reads a file name in `blobs/` or `parts/`; `None` if it is not one that [`Layout`] makes.
+impl Kind {
+    fn suffix(self) -> &'static str {
+        match self {
+            Kind::Data => "",
+            Kind::Meta => META,
+            Kind::Index => INDEX,
+            Kind::Filled => FILLED,
+        }
+    }
+}
+
+/// Reads a file name in `blobs/`, `parts/` or `trees/`; `None` if it is not one that [`Layout`]
+/// makes in one of them.
 pub(super) fn parse(name: &OsStr) -> Option<(BlobId, Kind)> {
     let name = name.to_str()?;
-    let (digits, kind) = match name.strip_suffix(META) {
-        Some(digits) => (digits, Kind::Meta),
-        None => (name, Kind::Data),
-    };
+    let ends = [Kind::Meta, Kind::Index, Kind::Filled];
+    let (digits, kind) = ends
+        .into_iter()
+        .find_map(|kind| Some((name.strip_suffix(kind.suffix())?, kind)))
+        .unwrap_or((name, Kind::Data));
     let id = BlobId(u64::from_str_radix(digits, 16).ok()?);
     // Only one spelling of each number, or two files could claim one id.
     (id.to_string() == digits && (1..ID_LIMIT).contains(&id.0)).then_some((id, kind))
@@ -113,6 +150,12 @@ mod tests {
         assert_eq!(read(layout.part(id)), Some((id, Kind::Data)));
         assert_eq!(read(layout.part_meta(id)), Some((id, Kind::Meta)));
         assert_eq!(read(layout.new_meta(id)), None);
+        for kind in OF_TREE {
+            assert_eq!(read(layout.tree(id, kind)), Some((id, kind)));
+        }
+        assert_eq!(read(layout.new_index(id)), None);
+        assert_eq!(read(layout.data(BlobId(ID_LIMIT - 1))).unwrap().0, BlobId(ID_LIMIT - 1));
+        assert_eq!(read(layout.data(BlobId(ID_LIMIT))), None);
         for bad in [
             "",
             "ab",
@@ -121,6 +164,7 @@ mod tests {
             "00000000000000ab.new",
             "00000000000000ab.meta.meta",
             "00000000000000ab.meta.new",
+            "00000000000000ab.index.filled",
             "0000000000000000",
             "ffffffffffffffff",
             "00000000000000000ab",

@@ -39,6 +39,7 @@ pub(super) fn prepare(dir: &Path, layout: &Layout) -> Result<(Lock, bool), Store
     };
     let new = make_dir(&layout.blobs())?;
     make_dir(&layout.parts())?;
+    make_dir(&layout.trees())?;
     try_commit(layout)?;
     Ok((lock, new))
 }

@@ -58,7 +58,7 @@ struct Pair {
 pub(super) fn survey(layout: &Layout) -> io::Result<Survey> {
     let mut survey = Survey::default();
     let parts = list(&layout.parts())?;
-    survey.parts += parts.strangers.iter().filter(|path| discard(path)).count();
+    survey.parts += parts.strangers.iter().filter(|path| durable::discard(path)).count();
     for (id, pair) in parts.pairs {
         match Part::examine(layout, id) {
             Ok(found) => drop(survey.unfinished.insert(id, found)),
@@ -74,7 +74,7 @@ pub(super) fn survey(layout: &Layout) -> io::Result<Survey> {
     let blobs = list(&layout.blobs())?;
     for path in &blobs.strangers {
         warn(path, "it does not belong into the store");
-        survey.dropped += usize::from(discard(path));
+        survey.dropped += usize::from(durable::discard(path));
     }
     for (id, pair) in blobs.pairs {
         match check(layout, id) {
@@ -98,6 +98,11 @@ impl Survey {
         (ids.max().unwrap_or(0), blobs.chain(parts).max().unwrap_or(0))
     }
 
+    /// Says whether there is a blob or a part of this number.
+    pub(super) fn knows(&self, id: BlobId) -> bool {
+        self.blobs.contains_key(&id) || self.unfinished.contains_key(&id)
+    }
+
     /// Removes the parts that may have lost bytes: they have no checksums to find that out by. Blocks
     /// on the disk.
     pub(super) fn keep_trusted(&mut self, site: &Site) {
@@ -107,7 +112,7 @@ impl Survey {
         self.unfinished = kept;
         for id in lost.into_keys() {
             let files = [site.layout.part_meta(id), site.layout.part(id)];
-            self.parts += files.iter().filter(|path| discard(path)).count();
+            self.parts += files.iter().filter(|path| durable::discard(path)).count();
         }
     }
 }
@@ -115,7 +120,7 @@ impl Survey {
 impl Pair {
     /// Removes what there is of it, the sidecar first, and returns how many files are gone.
     fn discard(&self) -> usize {
-        [&self.meta, &self.data].into_iter().flatten().filter(|path| discard(path)).count()
+        [&self.meta, &self.data].into_iter().flatten().filter(|path| durable::discard(path)).count()
     }
 }
 
@@ -128,7 +133,7 @@ fn list(dir: &Path) -> io::Result<Listing> {
         match layout::parse(&name) {
             Some((id, Kind::Data)) => listing.pairs.entry(id).or_default().data = Some(path),
             Some((id, Kind::Meta)) => listing.pairs.entry(id).or_default().meta = Some(path),
-            None => listing.strangers.push(path),
+            _ => listing.strangers.push(path),
         }
     }
     Ok(listing)
@@ -154,21 +159,6 @@ fn check(layout: &Layout, id: BlobId) -> io::Result<Intact> {
     }
     let usage = durable::allocated(&data) + durable::allocated(&fs::symlink_metadata(meta)?);
     Ok(Intact { sidecar, usage, used_at: data.modified()? })
-}
-
-/// Removes whatever lies at a path, and says whether it is gone.
-fn discard(path: &Path) -> bool {
-    let removed = fs::symlink_metadata(path).and_then(|meta| {
-        if meta.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
-    });
-    match removed {
-        Ok(()) => true,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => true,
-        Err(e) => {
-            tracing::warn!(path = %path.display(), "cannot be removed: {e}; remove it by hand, it takes space that is not accounted for");
-            false
-        }
-    }
 }
 
 fn warn(path: &Path, why: &str) {

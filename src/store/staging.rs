@@ -108,13 +108,13 @@ impl Staging {
     /// Asks for a digest of the whole body; call before the first write, also where a part was
     /// resumed. Once bytes went by it does nothing, and [`end`](Staging::end) returns none.
     ///
-    /// Reads that reach the end of the blob then wait until [`end`](Staging::end) is called, so that
-    /// nobody gets there before the digest was compared.
+    /// Once every byte is there, reads of the blob then wait until [`end`](Staging::end) is called, so
+    /// that nobody has read all of it before the digest was compared.
     #[expect(clippy::should_implement_trait, reason = "it asks for a digest, which is no `Hash`")]
     pub fn hash(&self, algorithm: Algorithm) {
         if !self.intake.ended() {
             self.follower.lend().hash(algorithm);
-            self.blob.withhold_end();
+            self.blob.doubt();
         }
     }
 
@@ -159,8 +159,8 @@ impl Staging {
     }
 
     /// Says that no more will come, and that it is what it should be: sets the length, so that readers
-    /// at the end of a body of unknown length return, lets them reach the end, and returns the digest as [`digest`](Staging::digest) does. May block
-    /// on the disk.
+    /// at the end of a body of unknown length return, lets those go on that waited for a comparison,
+    /// and returns the digest as [`digest`](Staging::digest) does. May block on the disk.
     ///
     /// A length that was announced stays, whether it was reached or not.
     pub fn end(&self) -> Option<Digest> {
@@ -170,7 +170,7 @@ impl Staging {
         {
             self.blob.set_length(end);
         }
-        self.blob.show_end();
+        self.blob.trust();
         digest
     }
 

@@ -14,8 +14,9 @@ const VERSION: u32 = 1;
 const LIMIT: u64 = 4096;
 
 /// How far the next id jumps when the state file is lost: further than what was counted up to
-/// since the highest id that is still seen, for any life of a store.
-const JUMP: u64 = 1 << 40;
+/// since the highest id that is still seen (a hundred a second for a year are fewer), and little
+/// enough for hundreds of losses below [`ID_LIMIT`](super::layout::ID_LIMIT).
+const JUMP: u64 = 1 << 32;
 
 /// The content of the state file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

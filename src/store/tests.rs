@@ -7,6 +7,7 @@ mod filling;
 mod opening;
 mod recovery;
 mod resuming;
+mod trees;
 mod waiting;
 
 use std::fs;

@@ -7,7 +7,7 @@ use std::{fs, io};
 use super::Staging;
 use crate::store::part::{self, Part};
 use crate::store::sidecar::Sidecar;
-use crate::store::{Broken, Record, durable};
+use crate::store::{Broken, Record, canopy, durable};
 
 impl Staging {
     /// Writes down which bytes are present, so that the successor of a daemon that is killed can go
@@ -30,7 +30,7 @@ impl Staging {
             return Ok(());
         }
         let note = Part { boot: self.site.boot.clone(), ..self.part(record)? }.encode()?;
-        durable::replace_unsynced(&layout.part_meta(id), &layout.new_meta(id), &note)
+        durable::replace_unsynced(&layout.part_meta(id), &layout.new_meta(id), &[&note])
     }
 
     /// Makes the part durable for [`Store::resume`](crate::store::Store::resume), by a later daemon
@@ -177,6 +177,9 @@ impl Staging {
         discard(&layout.new_meta(id));
         discard(&layout.part_meta(id));
         discard(&layout.part(id));
+        if let Err(e) = canopy::remove(layout, id) {
+            tracing::warn!(blob = %id, "the tree of a failed download cannot be removed: {e}; the next start tries again");
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::ending::discard;
 use super::{Allocation, Staging};
 use crate::store::part::Part;
 use crate::store::site::Site;
-use crate::store::{Record, durable};
+use crate::store::{Record, canopy, durable};
 use crate::types::BlobId;
 
 impl Staging {
@@ -30,6 +30,8 @@ impl Staging {
                 discard(&site.layout.new_meta(id));
                 discard(&site.layout.part_meta(id));
                 discard(&site.layout.part(id));
+                // The next start tries again.
+                let _ = canopy::remove(&site.layout, id);
             }
         })
     }
@@ -59,9 +61,13 @@ fn take_over(
     // boot to name in it, the new sidecar would claim too much.
     let part = Part { id, boot: site.boot.clone(), ..found };
     if part.boot.is_some() {
-        durable::replace_unsynced(&layout.part_meta(id), &layout.new_meta(id), &part.encode()?)?;
+        durable::replace_unsynced(&layout.part_meta(id), &layout.new_meta(id), &[&part.encode()?])?;
     }
     fs::rename(layout.part(from), layout.part(id))?;
+    // What was unpacked of it stays where it can; it can be made again.
+    if let Err(e) = canopy::rename(layout, from, id) {
+        tracing::warn!(blob = %id, "the tree of a download that goes on is made anew: {e}");
+    }
     durable::remove(&layout.part_meta(from))?;
     let length = Some(part.record.length);
     let staging = Staging::over(site, id, length, room, files, part.ranges());

@@ -17,7 +17,7 @@ fn a_store_is_made_where_its_parent_is() {
     let path = dir.path().join("store");
     let (_store, recovered) = Store::open(&path).unwrap();
     assert!(recovered.blobs.is_empty());
-    assert_eq!(names(&path.join("v1")), ["blobs", "lock", "parts", "state"]);
+    assert_eq!(names(&path.join("v1")), ["blobs", "lock", "parts", "state", "trees"]);
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
     let text = refused(&dir.path().join("no/such/store"));
@@ -36,7 +36,7 @@ fn what_is_no_directory_is_named() {
     let dangling = dir.path().join("dangling");
     symlink("nowhere", &dangling).unwrap();
     refused(&dangling);
-    for inner in ["v1", "v1/blobs", "v1/parts"] {
+    for inner in ["v1", "v1/blobs", "v1/parts", "v1/trees"] {
         let store = dir.path().join(inner.replace('/', "-"));
         let path = store.join(inner);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -170,4 +170,15 @@ fn many_threads_get_different_ids() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 4000);
+}
+
+#[test]
+fn numbers_that_are_used_up_are_no_reason_to_use_one_twice() {
+    let dir = temp();
+    drop(open(&dir));
+    let layout = Layout::new(dir.path());
+    let last = State { next_id: layout::ID_LIMIT - 10, ..State::read(&layout.state()).unwrap() };
+    last.write(&layout).unwrap();
+    let text = refused(dir.path());
+    assert!(text.contains("used up") && text.contains("another directory"), "{text}");
 }
