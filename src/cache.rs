@@ -13,14 +13,18 @@ mod error;
 mod fill;
 mod flight;
 pub mod freshness;
+mod grove;
 mod kept;
 mod ledger;
 mod names;
 mod order;
 mod parking;
+mod plot;
 mod reaper;
 mod room;
+mod seats;
 mod table;
+mod tell;
 mod version;
 
 #[cfg(test)]
@@ -36,12 +40,14 @@ pub use entry::{Entry, Shows};
 pub use error::OpenError;
 pub use ledger::{Balance, KernelRef, Ledger, Limits, Pin};
 pub use names::{Names, Shown, number};
-pub use table::{Bound, Table};
+pub use seats::Bound;
+pub use table::Table;
 pub use version::{Peek, Version};
 
 use crate::metrics::{Counters, Refusal};
 use crate::origin::Origin;
 use crate::store::{Recovered, Store};
+use crate::tree;
 use crate::types::{BlobId, Ino, Name, Pending};
 use entry::{Step, Want};
 use flight::{Landed, NoLanding};
@@ -60,6 +66,8 @@ pub struct Timing {
     pub stall: Duration,
     /// How many bodies are received at once.
     pub max_downloads: usize,
+    /// How much of an archive that is shown as a directory is believed.
+    pub archives: tree::Limits,
 }
 
 /// What the cache needs of the kernel.
@@ -78,6 +86,14 @@ pub trait KernelSide: Send + Sync {
 
     /// As [`moved`](KernelSide::moved), for a name whose body goes with its last handle; nobody waits.
     fn leaving(&self, name: &Name);
+
+    /// Has the kernel drop what it keeps of the trees of a blob that nobody holds: their entries and
+    /// what is cached below them. It is asked at once, whatever becomes of the future, which ends
+    /// once it was told.
+    fn clear(&self, blob: BlobId) -> Pending<'static, ()>;
+
+    /// Has the kernel drop the listing of the root that it keeps, since names came or went.
+    fn relisted(&self);
 }
 
 /// A version that stays for as long as this value lives.
@@ -124,6 +140,7 @@ pub struct Cache {
     timing: Timing,
     slots: Arc<Semaphore>,
     lot: parking::ParkingLot,
+    grove: grove::Grove,
     victims: mpsc::UnboundedSender<Victim>,
     kernel: OnceLock<Arc<dyn KernelSide>>,
     /// Set when downloads are to put aside what they have.
@@ -153,6 +170,7 @@ impl Cache {
             timing,
             slots: Arc::new(Semaphore::new(timing.max_downloads.max(1))),
             lot: parking::ParkingLot::default(),
+            grove: grove::Grove::default(),
             victims,
             kernel: OnceLock::new(),
             stopping: watch::Sender::new(false),
@@ -351,7 +369,14 @@ impl Cache {
             return EvictOutcome::Nothing;
         };
         let blob = version.blob.id();
-        let bytes = self.ledger.bytes(blob);
+        if self.ledger.press(blob) {
+            // It holds the blob for what may be read yet, and answers within the time that the
+            // kernel has to forget it.
+            while self.ledger.is_ending(blob) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        let bytes = self.ledger.bytes(blob) + self.ledger.tree(blob);
         match self.ledger.evict(blob) {
             Evicted::Now(victim) => {
                 self.reap(victim);
@@ -361,14 +386,14 @@ impl Cache {
             Evicted::Pinned(pins) => EvictOutcome::Pinned(pins),
             Evicted::Leaving => {
                 self.see_off(vec![blob]);
-                // A little longer than the kernel is given to forget it.
-                for _ in 0..30 {
-                    if !self.ledger.contains(blob) {
-                        return EvictOutcome::Evicted(bytes);
-                    }
+                // It ends when the kernel has forgotten it, or had its time.
+                while self.ledger.is_leaving(blob) {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                EvictOutcome::Held
+                match self.ledger.contains(blob) {
+                    true => EvictOutcome::Held,
+                    false => EvictOutcome::Evicted(bytes),
+                }
             }
         }
     }
@@ -376,7 +401,7 @@ impl Cache {
     /// Compares every recovered blob that is in doubt with its checksums, one after another, so
     /// that the first open of each need not.
     pub async fn verify_behind(self: &Arc<Self>) {
-        for entry in self.names().downloads() {
+        for entry in self.names().entries() {
             if entry.version().is_some_and(|version| version.untrusted) {
                 // The verdict for a version in doubt is to verify it, before anything is asked.
                 let step = entry.step(Want::Version, self.timing.window);
@@ -387,35 +412,24 @@ impl Cache {
         }
     }
 
+    /// Says whether what a name shows may be used without asking its origin; never waits. Also when
+    /// the origin is known to fail and the copy may be served meanwhile.
+    pub fn is_fresh(&self, entry: &Arc<Entry>) -> bool {
+        entry.is_fresh(self.timing.window)
+    }
+
     /// Returns a number for an inode that is no blob.
     pub fn allocate(&self) -> BlobId {
         self.store.allocate()
     }
 
-    /// Has the kernel drop what it remembers of a name, and waits until it has.
-    pub async fn tell_moved(&self, entry: &Entry) {
-        self.kernel().moved(entry.name()).await;
-    }
-
-    /// Has the kernel drop what it keeps of a file that nobody has open, and waits until it has.
-    pub async fn tell_stale(&self, ino: Ino) {
-        self.kernel().stale(ino).await;
-    }
-
-    /// Tells the kernel the length of a file, and waits until it knows.
-    pub async fn tell_size(&self, ino: Ino, length: u64) {
-        self.kernel().sized(ino, length).await;
-    }
-
-    /// Has the kernel drop what it remembers of a name; nobody waits.
-    pub fn tell_leaving(&self, entry: &Entry) {
-        self.kernel().leaving(entry.name());
-    }
-
     /// Lets a version go that no entry points at any more.
     fn orphan(&self, version: Option<&Version>) {
         if let Some(version) = version {
-            self.ledger.orphan(version.blob.id());
+            let blob = version.blob.id();
+            self.ledger.orphan(blob);
+            // It goes when the kernel has forgotten it, which may be long after anybody walked there.
+            self.tell_walked(blob);
         }
     }
 
@@ -469,4 +483,10 @@ impl KernelSide for NoKernel {
     }
 
     fn leaving(&self, _name: &Name) {}
+
+    fn clear(&self, _blob: BlobId) -> Pending<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn relisted(&self) {}
 }

@@ -10,6 +10,7 @@
 
 mod agree;
 mod bindings;
+mod buildpack;
 mod catalogs;
 mod check;
 mod download;
@@ -34,7 +35,7 @@ pub use bindings::{Binding, Bindings, Claim, Conflict, Diff};
 pub use catalogs::{CatalogError, Catalogs, Change};
 pub use check::check;
 pub use download::Download;
-pub use file::{CatalogFile, Parsed, parse};
+pub use file::{CatalogFile, parse};
 pub use headers::Secrets;
 pub use watch::Watcher;
 
@@ -51,7 +52,7 @@ impl Owner {
         Owner(name.into())
     }
 
-    /// Returns the owner of what `--download` gives.
+    /// Returns the owner of what `--download` and `--directory` give.
     pub fn command_line() -> Owner {
         Owner::new("command line")
     }

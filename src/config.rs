@@ -3,6 +3,7 @@
 //! [`Settings`] is what was written, in a file or as flags; [`Config`] is what holds, checked
 //! against the machine, with every default filled in.
 
+mod archives;
 mod check;
 mod limits;
 mod origins;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub allow_other: Option<bool>,
     /// How the log is written.
     pub log_format: Option<LogFormat>,
+    /// How much of an archive that is shown as a directory is believed.
+    pub archives: Option<crate::tree::Limits>,
     /// What is special about an origin, by `host` or `host:port` in lower case.
     pub origins: BTreeMap<String, OriginSection>,
 }
@@ -72,6 +75,7 @@ impl Settings {
             passthrough: flags.passthrough.or(self.passthrough),
             allow_other: flags.allow_other.or(self.allow_other),
             log_format: flags.log_format.or(self.log_format),
+            archives: flags.archives.or(self.archives),
             origins,
         }
     }
@@ -104,6 +108,8 @@ pub struct Config {
     pub allow_other: bool,
     /// How the log is written.
     pub log_format: LogFormat,
+    /// How much of an archive that is shown as a directory is believed.
+    pub archives: crate::tree::Limits,
     /// What is special about an origin, by `host` or `host:port` in lower case.
     pub origins: BTreeMap<String, OriginSection>,
     /// Defaults that the machine did not allow; to be logged as warnings.

@@ -8,7 +8,7 @@ mod timestamp;
 mod types;
 
 pub use client::{Client, ClientError};
-pub use names::{LastError, NameState, NameStatus, Names};
+pub use names::{LastError, NameState, NameStatus, Names, TreeStatus};
 pub use server::{Server, ServerError};
 pub use status::{
     CatalogState, CatalogStatus, ConflictStatus, Counters, NameCounts, Now, PassthroughStatus,

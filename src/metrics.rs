@@ -50,11 +50,13 @@ pub enum Refusal {
     Interrupted,
     /// The origin has another version than the one that was being fetched.
     Changed,
+    /// An archive that is to be shown as a directory, or one of its members, cannot be.
+    Archive,
 }
 
 impl Refusal {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Refusal; 12] = [
+    pub const ALL: [Refusal; 13] = [
         Refusal::Gone,
         Refusal::Denied,
         Refusal::Origin,
@@ -67,6 +69,7 @@ impl Refusal {
         Refusal::Store,
         Refusal::Interrupted,
         Refusal::Changed,
+        Refusal::Archive,
     ];
 
     /// Returns the name used in logs and `status`.
@@ -84,6 +87,7 @@ impl Refusal {
             Refusal::Store => "store",
             Refusal::Interrupted => "interrupted",
             Refusal::Changed => "changed",
+            Refusal::Archive => "archive",
         }
     }
 }
@@ -112,6 +116,10 @@ pub struct Counters {
     pub evicted_bytes: Counter,
     /// Cached blobs found damaged.
     pub damaged: Counter,
+    /// Trees whose index became complete.
+    pub trees_indexed: Counter,
+    /// Members of archives unpacked and checked.
+    pub members_unpacked: Counter,
     /// Names wanted again after their blob was evicted.
     pub evicted_then_wanted: Counter,
     /// Requests of the kernel that are waiting now.

@@ -11,10 +11,11 @@ use crate::digest::Digest;
 use crate::types::Name;
 
 /// How an archive or file is shown under its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
     /// One read-only file.
+    #[default]
     File,
     /// A directory with the members of the archive.
     Directory,
@@ -43,6 +44,16 @@ pub enum Fill {
     All,
     /// What is read, where the origin serves ranges.
     OnRead,
+}
+
+impl Fill {
+    /// Returns the default: of an archive shown as a directory little may be wanted.
+    pub fn of(form: Form) -> Fill {
+        match form {
+            Form::File => Fill::All,
+            Form::Directory => Fill::OnRead,
+        }
+    }
 }
 
 /// When the bytes of a source with a digest may be served.
@@ -165,6 +176,22 @@ impl Source {
         self.identity() == other.identity()
     }
 
+    /// Says whether the whole body is fetched, whatever is read of it: also where it must be checked
+    /// before its first byte is served.
+    pub fn wants_all(&self) -> bool {
+        let strict = self.digest.is_some() && self.integrity == Integrity::Strict;
+        strict || self.fill == Fill::All
+    }
+
+    /// Says whether one copy can serve both: they mean the same bytes, fetched from the same place
+    /// and kept by the same rules. In which form it is shown, under which other names, and how much
+    /// is fetched ahead makes no difference.
+    pub fn shares(&self, other: &Source) -> bool {
+        let Source { form, aliases, fill, .. } = self;
+        let (form, aliases, fill) = (*form, aliases.clone(), *fill);
+        *self == Source { form, aliases, fill, ..other.clone() }
+    }
+
     /// Returns the text that [`same`](Source::same) compares. It holds the key (which may itself
     /// be a signed URL) and the URL with its query only in hashed form, so it may be written to
     /// disk.
@@ -175,15 +202,6 @@ impl Source {
             format!("key:{}", crate::digest::sha256_hex(key.as_bytes()))
         } else {
             format!("url:{}", crate::digest::sha256_hex(self.url.as_str().as_bytes()))
-        }
-    }
-
-    /// Returns how much is fetched: all of what is checked before anybody may read it, whatever
-    /// [`fill`](Self::fill) says.
-    pub fn fetched(&self) -> Fill {
-        match (&self.digest, self.integrity) {
-            (Some(_), Integrity::Strict) => Fill::All,
-            _ => self.fill,
         }
     }
 

@@ -24,7 +24,7 @@ use super::version::{Unfinished, Version, keeps};
 use crate::digest::Digest;
 use crate::metrics::Refusal;
 use crate::origin::{Body, Head, Unchanged};
-use crate::source::{self, Integrity, Source};
+use crate::source::{Integrity, Source};
 use crate::store::{Allocation, Staging};
 use crate::types::BlobId;
 use end::End;
@@ -92,6 +92,8 @@ pub(super) async fn begin(
     } else {
         let pulse = permit.pulse();
         let landing = download.landing();
+        // Nobody may look into it yet, but it is built as the bytes arrive.
+        let tree = permit.entry().is_tree().then(|| cache.tree(permit.entry(), &landing.version));
         if let Some(length) = head.length.filter(|_| have.is_none()) {
             // A stat need not wait for the digest.
             let peek = peek(permit.entry(), &source, &head, length);
@@ -100,9 +102,17 @@ pub(super) async fn begin(
         match download.receive(first, Some(pulse)).await {
             Ok(pin) => {
                 landing.land(cache, permit, pin, have).await;
+                if let Some(tree) = tree {
+                    // It is completed whatever happens, and kept until whoever waits takes it up.
+                    tokio::spawn(async move {
+                        let _ = tree.whole().await;
+                        tokio::time::sleep(JUST_LANDED).await;
+                    });
+                }
                 None
             }
             Err(error) => {
+                drop(tree);
                 // Nobody has seen it: only its bytes must go, unless they were put aside.
                 aside::let_go(cache, permit.entry(), &landing.version);
                 Some(Failed { permit, have, error })
@@ -289,7 +299,7 @@ impl Download {
                 if current { state.take_fallback() } else { None }
             };
             cache.orphan(fallback.as_deref());
-            cache.kernel().moved(entry.name()).await;
+            cache.tell_moved(&entry).await;
         }
         cache.ledger.committed(id);
         Ok(pin)
@@ -299,9 +309,9 @@ impl Download {
 /// Returns whether the place of a whole body is taken at once: where only what is read is fetched,
 /// and can be, it is not.
 fn allocation(source: &Source, head: &Head) -> Allocation {
-    match source.fetched() {
-        source::Fill::OnRead if head.ranges && head.offered => Allocation::Sparse,
-        source::Fill::OnRead | source::Fill::All => Allocation::Whole,
+    match source.wants_all() {
+        false if head.ranges && head.offered => Allocation::Sparse,
+        _ => Allocation::Whole,
     }
 }
 
@@ -337,14 +347,17 @@ impl Place {
         };
         let (store, algorithm) = (cache.store.clone(), expected.map(|digest| digest.algorithm));
         let staged = tokio::task::spawn_blocking(move || {
-            let staging = match from {
-                None => store.stage(id, length, allocation)?,
-                Some(old) => store.resume(id, old, allocation)?.0,
+            let (staging, tree) = match from {
+                None => (store.stage(id, length, allocation)?, 0),
+                Some(old) => {
+                    let (staging, _) = store.resume(id, old, allocation)?;
+                    (staging, store.canopy(id).usage()?)
+                }
             };
             if let Some(algorithm) = algorithm {
                 staging.hash(algorithm);
             }
-            std::io::Result::Ok(staging)
+            std::io::Result::Ok((staging, tree))
         });
         let staged = match staged.await {
             Ok(staged) => staged.map_err(|error| {
@@ -353,8 +366,10 @@ impl Place {
             Err(_) => Err(OpenError::new(Refusal::Store, "the daemon is stopping")),
         };
         match staged {
-            Ok(staging) => {
+            Ok((staging, tree)) => {
                 if from.is_some() {
+                    // Its tree came along, unless the disk refused.
+                    cache.ledger.settle_tree(None, id, tree);
                     cache.counters.resumed.inc();
                     let present = staging.written();
                     tracing::info!(%name, present, length, "going on with a download");
@@ -411,14 +426,18 @@ impl Landing {
             cache.orphan(old.as_deref());
         }
         if moves {
-            cache.kernel().moved(entry.name()).await;
+            cache.tell_moved(&entry).await;
         }
         if !version.keep || replacing {
             // Between the answer and the open by another inode that follows it, nobody else holds
             // it; and that open must not be sent on once more.
-            let pin = pin.clone();
+            let (pin, keep, cache) = (pin.clone(), version.keep, cache.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(JUST_LANDED).await;
+                if !keep {
+                    // Of a file the last handle says so; who walks through a tree need not have one.
+                    cache.tell_walked(id);
+                }
                 drop(pin);
             });
         }
@@ -446,6 +465,8 @@ async fn abandon(cache: &Arc<Cache>, entry: &Arc<Entry>, version: &Arc<Version>,
             entry.lost_to(blob, &error, REMEMBERED);
         }
     }
+    // Nobody finds the way there any more; and what is tainted may not be served again at all.
+    cache.tell_walked(blob);
     aside::let_go(cache, entry, version);
-    cache.kernel().moved(entry.name()).await;
+    cache.tell_moved(entry).await;
 }

@@ -7,6 +7,7 @@
 //! Lock order: an entry's state, then the ledger. The state is never locked across a wait.
 
 mod facts;
+mod forms;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -18,6 +19,8 @@ use super::parking::Parked;
 use super::version::{Peek, Unfinished, Version};
 use crate::source::Source;
 use crate::types::{BlobId, Name};
+pub(super) use forms::Forms;
+use forms::TreeFailure;
 
 /// How long a failure is answered again without asking, unless the origin says more.
 pub(super) const REMEMBERED: Duration = Duration::from_secs(1);
@@ -44,6 +47,8 @@ pub(super) enum Slot {
 }
 
 pub(super) struct State {
+    /// The names it is shown under now.
+    pub(super) forms: Forms,
     pub(super) source: Arc<Source>,
     /// [`Source::identity`] of it, worked out once.
     pub(super) identity: String,
@@ -57,6 +62,8 @@ pub(super) struct State {
     pub(super) recorded_at: SystemTime,
     /// When the version landed in this process.
     pub(super) landed: Option<Instant>,
+    /// When a version came back because the one after it failed.
+    fell_back: Option<Instant>,
     /// A failure that is answered again without asking.
     pub(super) failure: Option<(Instant, OpenError)>,
     /// The last failure, for the operator; cleared by success.
@@ -74,6 +81,8 @@ pub(super) struct State {
     pub(super) fallback: Option<Fallback>,
     /// A download that can be gone on with.
     pub(super) unfinished: Option<Unfinished>,
+    /// Why the tree of a version cannot be shown.
+    tree_failure: Option<TreeFailure>,
     /// The last version was evicted, and nothing asked for it since.
     pub(super) evicted: bool,
     /// No catalog claims the name any more.
@@ -140,6 +149,7 @@ impl Entry {
     pub(super) fn new(name: Name, source: Arc<Source>, declared_at: SystemTime) -> Arc<Entry> {
         let never = SystemTime::UNIX_EPOCH;
         let state = State {
+            forms: Forms::default(),
             identity: source.identity(),
             source,
             declared_at,
@@ -148,6 +158,7 @@ impl Entry {
             validated_at: never,
             recorded_at: never,
             landed: None,
+            fell_back: None,
             failure: None,
             last_error: None,
             peeked: None,
@@ -156,22 +167,25 @@ impl Entry {
             next_blob: None,
             fallback: None,
             unfinished: None,
+            tree_failure: None,
             evicted: false,
             withdrawn: false,
         };
         Arc::new(Entry { name, state: Mutex::new(state) })
     }
 
-    /// Binds the name to what the catalogs say now.
-    pub(super) fn rebind(&self, source: Arc<Source>, declared_at: SystemTime) {
+    /// Binds the name to what the catalogs say now, shown in these forms.
+    pub(super) fn rebind(&self, source: Arc<Source>, declared_at: SystemTime, forms: Forms) {
         let identity = source.identity();
         let mut state = self.state();
+        state.forms = forms;
         state.identity = identity;
         state.source = source;
         state.declared_at = declared_at;
         // What is known of another source's head or body is not used (see `peeked`, `Parked`).
         // What failed may have been mended.
         state.failure = None;
+        state.tree_failure = None;
     }
 
     /// Returns the name.
@@ -182,6 +196,29 @@ impl Entry {
     /// Returns what the name is bound to.
     pub fn source(&self) -> Arc<Source> {
         self.state().source.clone()
+    }
+
+    /// Says whether the version at hand may be used without asking its origin, also because that is
+    /// known to fail.
+    pub(super) fn is_fresh(&self, window: Duration) -> bool {
+        let now = Instant::now();
+        let state = self.state();
+        let Some(version) = state.version() else { return false };
+        let verdict = judge(state.facts(version, now, window));
+        let failing = state.failure.as_ref().filter(|(until, _)| now < *until);
+        match verdict {
+            Verdict::Fresh => true,
+            Verdict::Verify | Verdict::Replace => false,
+            // Who stands in a tree must not be moved on twice within a moment.
+            Verdict::Behind | Verdict::Revalidate if state.just_fell_back(now) => true,
+            Verdict::Behind => failing.is_some(),
+            Verdict::Revalidate => failing.is_some_and(|(_, error)| state.may_be_stale(error)),
+        }
+    }
+
+    /// Returns [`Source::identity`] of what the name is bound to.
+    pub(super) fn identity(&self) -> String {
+        self.state().identity.clone()
     }
 
     /// Returns the last failure and its time, if nothing succeeded since.
@@ -227,6 +264,16 @@ impl Entry {
     /// Says whether a version is one of what the name is bound to now.
     pub(super) fn means(&self, version: &Version) -> bool {
         version.source == self.state().identity
+    }
+
+    /// Says whether a version may be used as far as its bytes go: they are what the source in force
+    /// means, and in no doubt.
+    pub fn trusts(&self, version: &Version) -> bool {
+        let state = self.state();
+        let declared = state.source.digest.as_ref();
+        version.source == state.identity
+            && !version.untrusted
+            && declared.is_none_or(|declared| version.digest.as_ref() == Some(declared))
     }
 
     /// Forgets a version whose blob is gone: evicted, if that is why.
@@ -370,6 +417,7 @@ impl State {
     fn fall_back(&mut self) {
         self.drop_version();
         if let Some(Fallback { version, validated_at }) = self.fallback.take() {
+            self.fell_back = Some(Instant::now());
             self.validated = None;
             self.validated_at = validated_at;
             self.slot = match std::mem::replace(&mut self.slot, Slot::Absent) {
@@ -377,6 +425,10 @@ impl State {
                 _ => Slot::Ready(version),
             };
         }
+    }
+
+    fn just_fell_back(&self, now: Instant) -> bool {
+        self.fell_back.is_some_and(|at| now.duration_since(at) < super::freshness::JUST_LANDED)
     }
 
     /// Takes out what can be gone on with, if it is of the source in force.

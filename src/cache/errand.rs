@@ -15,7 +15,7 @@ use super::version::{Peek, Version};
 use crate::digest::Hasher;
 use crate::metrics::Refusal;
 use crate::origin::{Answer, Ask, Failure, FailureKind, Head, Patience, Unchanged};
-use crate::source::{Fill, Source};
+use crate::source::Source;
 use crate::validators::Validators;
 
 /// The longest it is.
@@ -75,7 +75,7 @@ async fn ask(
     if std::mem::take(&mut entry.state().evicted) {
         cache.counters.evicted_then_wanted.inc();
     }
-    let first = (source.fetched() == Fill::OnRead).then_some(FIRST);
+    let first = (!source.wants_all()).then_some(FIRST);
     let ask = Ask { source: source.clone(), validators, patience, first };
     match (cache.origin.get(ask).await, have) {
         (Ok(Answer::NotModified(unchanged)), Some(version)) => {
@@ -296,7 +296,7 @@ pub(super) async fn confirm(
     if !version.keep {
         // Its origin does not want it stored any longer.
         cache.ledger.orphan(version.blob.id());
-        cache.kernel().leaving(entry.name());
+        cache.tell_leaving(&entry);
     }
     permit.answer(Ok(Landed::Version { version: version.clone(), pin, stale: false }));
     if record {
@@ -342,8 +342,8 @@ pub(super) async fn fail(
         _ => tracing::warn!(name = %entry.name(), why = error.why.as_str(), %error, "refused"),
     }
     if let (true, Some(version)) = (gone, &have) {
-        cache.ledger.orphan(version.blob.id());
-        cache.kernel().moved(entry.name()).await;
+        cache.orphan(Some(version));
+        cache.tell_moved(&entry).await;
     }
     match (stale, have, pin) {
         (true, Some(version), Some(pin)) => {
@@ -423,8 +423,8 @@ async fn discard(cache: &Arc<Cache>, permit: Permit, version: Arc<Version>, why:
     tracing::error!(name = %entry.name(), blob = %version.blob.id(), why, "a cached blob is damaged; it will be fetched again");
     cache.counters.damaged.inc();
     entry.lost(version.blob.id(), false);
-    cache.ledger.orphan(version.blob.id());
-    cache.kernel().moved(entry.name()).await;
+    cache.orphan(Some(&version));
+    cache.tell_moved(&entry).await;
 }
 
 impl Cache {

@@ -3,6 +3,7 @@
 use crate::metrics::Refusal;
 use crate::origin::{Failure, FailureKind};
 use crate::store::{Broken, WaitError};
+use crate::tree::{TreeError, Why};
 
 /// A refusal: its reason for the counters, its errno for the program, its text for a person.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -26,7 +27,8 @@ impl OpenError {
             | Refusal::BadBody
             | Refusal::Digest
             | Refusal::Store
-            | Refusal::Changed => libc::EIO,
+            | Refusal::Changed
+            | Refusal::Archive => libc::EIO,
             Refusal::Silent => libc::ETIMEDOUT,
             Refusal::HardLimit | Refusal::DiskFull => libc::ENOSPC,
             Refusal::TooLarge => libc::EFBIG,
@@ -75,6 +77,21 @@ impl From<&Failure> for OpenError {
             | FailureKind::Local => Refusal::Origin,
         };
         OpenError::new(why, failure.message.clone())
+    }
+}
+
+impl From<TreeError> for OpenError {
+    fn from(error: TreeError) -> OpenError {
+        let TreeError { why, errno, message } = error;
+        let why = match why {
+            Why::Damaged | Why::Limit | Why::Encrypted | Why::Method => Refusal::Archive,
+            Why::TooLarge => Refusal::TooLarge,
+            Why::NoRoom => Refusal::HardLimit,
+            Why::Silent => Refusal::Silent,
+            Why::Broken => Refusal::BadBody,
+            Why::Disk => Refusal::Store,
+        };
+        OpenError { why, errno, message }
     }
 }
 

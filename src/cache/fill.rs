@@ -12,6 +12,7 @@ mod carry;
 mod connection;
 mod grant;
 mod plan;
+mod rest;
 mod shared;
 mod trouble;
 mod width;
@@ -27,11 +28,11 @@ use super::error::OpenError;
 use super::ledger::Reservation;
 use crate::metrics::Refusal;
 use crate::origin::{Body, Failure};
-use crate::source;
 use carry::Fault;
 use connection::{Connection, Ended, Ending};
 pub(super) use grant::GROWTH;
 use plan::Kind;
+use rest::Rest;
 pub(super) use shared::{Job, Shared};
 use trouble::Trouble;
 use width::Width;
@@ -50,9 +51,6 @@ const NEAR: u64 = 1 << 20;
 /// How often the rate is looked at while the number of connections is being decided, and after.
 const TICK: Duration = Duration::from_millis(10);
 const SLOW_TICK: Duration = Duration::from_secs(1);
-
-/// A blob of which only what is read is fetched is put aside after nobody read it for this long.
-const IDLE: Duration = Duration::from_secs(10);
 
 /// How a fill ended without a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,9 +88,7 @@ pub(super) struct Fill {
     /// How long an answer takes to begin.
     latency: Duration,
     began: Instant,
-    /// Since when nothing was wanted.
-    idle: Option<Instant>,
-    told: bool,
+    rest: Rest,
     noting: Option<JoinHandle<()>>,
 }
 
@@ -115,8 +111,7 @@ impl Fill {
             pause: None,
             latency: Duration::ZERO,
             began: Instant::now(),
-            idle: None,
-            told: false,
+            rest: Rest::default(),
             noting: None,
         }
     }
@@ -131,6 +126,7 @@ impl Fill {
         first: Option<First>,
     ) -> (Option<Reservation>, Result<Filled, OpenError>) {
         let result = self.fill(first).await;
+        self.rest.busy(&self.shared);
         self.connections.shutdown().await;
         self.shared.writes_returned().await;
         if let Some(noting) = self.noting.take() {
@@ -160,6 +156,11 @@ impl Fill {
             // Registered before the look at who waits, so that nobody is overlooked.
             let demand = shared.blob.demand();
             tokio::pin!(demand);
+            if let (Some(length), true) = (shared.length, self.all()) {
+                // It may have begun as one of which only what is read is fetched.
+                self.rest.busy(&shared);
+                shared.grant.ensure(length, 0).await?;
+            }
             if self.pause.is_none_or(|until| until <= Instant::now()) {
                 self.pause = None;
                 if shared.plan().count().0 == 0 {
@@ -174,6 +175,11 @@ impl Fill {
                 }
             }
             let looking = !self.connections.is_empty() && self.wide();
+            let pressed = shared.cache.ledger.pressed();
+            if self.wake().is_some() && self.pause.is_none() && self.rest.may_begin(&shared) {
+                shared.cache.ledger.committing(shared.blob.id());
+                return Ok(Filled::Aside);
+            }
             let wake = self.wake();
             tokio::select! {
                 Some(ended) = self.connections.join_next() => {
@@ -183,11 +189,8 @@ impl Fill {
                 () = demand, if self.offered => {}
                 () = shared.noted() => self.note(),
                 _ = tick.tick(), if looking => self.look(&mut tick),
-                () = at(wake), if wake.is_some() => {
-                    if self.may_rest() {
-                        return Ok(Filled::Aside);
-                    }
-                }
+                () = at(wake), if wake.is_some() => {}
+                () = pressed => {}
                 () = &mut stopping => return Ok(Filled::Aside),
             }
         }
@@ -203,7 +206,7 @@ impl Fill {
 
     /// Says whether all of the body is to come, whatever is read.
     fn all(&self) -> bool {
-        !self.offered || self.shared.source.fetched() == source::Fill::All
+        !self.offered || self.shared.source.wants_all() || self.shared.blob.wants_all()
     }
 
     fn wide(&self) -> bool {
@@ -215,8 +218,7 @@ impl Fill {
         let Some(length) = self.shared.length.filter(|_| self.offered) else { return Ok(()) };
         let wanted = self.shared.blob.wanted();
         if !wanted.is_empty() {
-            self.idle = None;
-            self.told = false;
+            self.rest.busy(&self.shared);
         }
         let ahead = (self.rate() * self.latency.as_secs_f64()) as u64;
         for range in wanted {
@@ -365,28 +367,10 @@ impl Fill {
             return self.pause;
         }
         if !self.connections.is_empty() || self.all() {
-            self.idle = None;
+            self.rest.busy(&self.shared);
             return None;
         }
-        Some(*self.idle.get_or_insert_with(Instant::now) + IDLE)
-    }
-
-    /// Says whether nobody has used the blob for a while, nor holds it. The kernel is told to
-    /// forget it first: a reference that stays is somebody's.
-    fn may_rest(&mut self) -> bool {
-        let Some(idle) = self.idle.filter(|idle| idle.elapsed() >= IDLE) else { return false };
-        let (ledger, id) = (&self.shared.cache.ledger, self.shared.blob.id());
-        if ledger.pins(id) > 1 {
-            self.told = false;
-        } else if ledger.alone(id) {
-            tracing::debug!(name = %self.shared.entry.name(), idle = ?idle.elapsed(), "put aside");
-            return true;
-        } else if !self.told {
-            self.told = true;
-            self.shared.cache.kernel().leaving(self.shared.entry.name());
-        }
-        self.idle = Some(Instant::now());
-        false
+        Some(self.rest.wake(&self.shared))
     }
 
     /// Has the part's sidecar say what is there, for a successor of this daemon.

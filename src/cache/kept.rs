@@ -37,7 +37,8 @@ impl Kept {
             length: Some(record.length),
             part: None,
             ranges: true,
-            offered: false,
+            // What is missing is asked for by range; an origin that does not serve them says so then.
+            offered: true,
             digest: record.digest.clone(),
             lifetime: stored.updated(&unchanged.lifetime),
             framing: Framing::Length,

@@ -38,6 +38,7 @@ pub struct Ledger(Arc<Shared>);
 struct Shared {
     books: Mutex<Books>,
     changed: Notify,
+    pressed: Notify,
     victims: mpsc::UnboundedSender<Victim>,
 }
 
@@ -146,8 +147,10 @@ pub enum Evicted {
 /// The account at a moment, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Balance {
-    /// In the store: committed blobs and what is unlinked but still open.
+    /// In the store: committed blobs, trees, and what is unlinked but still open.
     pub stored: u64,
+    /// Of these, in trees.
+    pub trees: u64,
     /// Of these, held by open handles or downloads.
     pub pinned: u64,
     /// Of these, held by the kernel alone.
@@ -179,6 +182,7 @@ impl Ledger {
         Ledger(Arc::new(Shared {
             books: Mutex::new(Books::new(limits, idle)),
             changed: Notify::new(),
+            pressed: Notify::new(),
             victims,
         }))
     }
@@ -188,12 +192,14 @@ impl Ledger {
         self.0.books().limits
     }
 
-    /// Enters a blob found at start; it is idle. Call in order of use, oldest first.
-    pub fn recovered(&self, blob: BlobId, bytes: u64) {
+    /// Enters a blob found at start, with what its tree takes; it is idle. Call in order of use,
+    /// oldest first.
+    pub fn recovered(&self, blob: BlobId, bytes: u64, tree: u64) {
         let mut books = self.0.books();
-        books.stored += bytes;
+        let account = Account { bytes, tree, place: Place::Idle, ..Account::new() };
+        books.stored += account.all();
         books.idle.used(blob);
-        books.accounts.insert(blob, Account { bytes, place: Place::Idle, ..Account::new() });
+        books.accounts.insert(blob, account);
     }
 
     /// Says that a blob has gaps and that nobody fills them now: when it is idle, it is the next to
@@ -208,21 +214,22 @@ impl Ledger {
     }
 
     /// Goes on with an unfinished blob under a new number: its bytes become part of the download's
-    /// reservation. The new blob is pinned; the old one is off the books. `None` if that is gone or
-    /// going.
+    /// reservation, its tree stays with it. The new blob is pinned; the old one is off the books.
+    /// `None` if that is gone or going.
     pub fn resume(&self, old: BlobId, new: BlobId, reservation: &mut Reservation) -> Option<Pin> {
         let mut books = self.0.books();
         if books.accounts.get(&old)?.place.is_gone() {
             return None;
         }
         books.place(old, Place::Pinned);
-        let bytes = books.accounts.remove(&old)?.bytes;
+        let Account { bytes, tree, .. } = books.accounts.remove(&old)?;
+        // The tree stays in the store, under the new number.
         books.stored -= bytes;
         books.reserved += bytes;
         books.allocated += bytes;
         reservation.bytes += bytes;
         reservation.allocated += bytes;
-        books.accounts.insert(new, Account { pins: 1, ..Account::new() });
+        books.accounts.insert(new, Account { tree, pins: 1, ..Account::new() });
         drop(books);
         Some(Pin { ledger: self.0.clone(), blob: new })
     }
@@ -230,7 +237,12 @@ impl Ledger {
     /// Asks for room for a download. `ceiling` is how many bytes the filesystem below lets the store
     /// hold.
     pub fn reserve(&self, bytes: u64, ceiling: u64) -> Room {
-        self.0.books().reserve(&self.0, bytes, ceiling)
+        let room = self.0.books().reserve(&self.0, bytes, ceiling);
+        if !matches!(room.answer, Answer::Refused(_)) {
+            // Some may have to give way; each looks for itself.
+            self.0.pressed.notify_waiters();
+        }
+        room
     }
 
     /// Returns the bytes that are on the disk now, as far as is known.
@@ -260,18 +272,23 @@ impl Ledger {
     /// Replaces a reservation by the bytes a blob really takes.
     pub fn settle(&self, mut reservation: Reservation, blob: BlobId, bytes: u64) {
         let mut books = self.0.books();
-        if let Some(account) = books.accounts.get_mut(&blob) {
-            let before = std::mem::replace(&mut account.bytes, bytes);
-            let going = matches!(account.place, Place::Leaving | Place::Condemned);
-            books.stored = books.stored + bytes - before;
-            if going {
-                books.going = books.going + bytes - before;
-            }
-        }
+        books.weigh(blob, |account| account.bytes = bytes);
         // In the same moment, or the bytes would count twice.
         books.reserved -= std::mem::take(&mut reservation.bytes);
         books.allocated -= std::mem::take(&mut reservation.allocated);
         self.0.finish(books, None);
+    }
+
+    /// Says what the tree of a blob takes on the disk, of which `reservation` covers what is new: it
+    /// ends here.
+    pub fn settle_tree(&self, reservation: Option<Reservation>, blob: BlobId, bytes: u64) {
+        let mut books = self.0.books();
+        books.weigh(blob, |account| account.tree = bytes);
+        if let Some(mut reservation) = reservation {
+            books.reserved -= std::mem::take(&mut reservation.bytes);
+            books.allocated -= std::mem::take(&mut reservation.allocated);
+            self.0.finish(books, None);
+        }
     }
 
     /// Pins a blob, also one that is leaving; `None` if it is gone or going.
@@ -311,6 +328,36 @@ impl Ledger {
         self.0.finish(books, victim);
     }
 
+    /// Says whether the download of a blob has nothing to do, so that it would give way.
+    pub fn spare(&self, blob: BlobId, spare: bool) {
+        let mut books = self.0.books();
+        if let Some(account) = books.accounts.get_mut(&blob) {
+            (account.spare, account.pressed) = (spare, false);
+        }
+        self.0.finish(books, None);
+    }
+
+    /// Has the download of one blob give way, if it has nothing to do and nobody reads the blob.
+    pub fn press(&self, blob: BlobId) -> bool {
+        let pressed = {
+            let mut books = self.0.books();
+            let account = books.accounts.get_mut(&blob).filter(|a| a.spare && a.pins <= 1);
+            account.map(|account| account.pressed = true).is_some()
+        };
+        self.0.pressed.notify_waiters();
+        pressed
+    }
+
+    /// Says whether the download of a blob is to give way.
+    pub fn is_pressed(&self, blob: BlobId) -> bool {
+        self.0.books().accounts.get(&blob).is_some_and(|account| account.pressed)
+    }
+
+    /// Waits until some download is to give way. Counts from the call.
+    pub fn pressed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.0.pressed.notified()
+    }
+
     /// Says that the download of a blob is done with it.
     pub fn committed(&self, blob: BlobId) {
         if let Some(account) = self.0.books().accounts.get_mut(&blob) {
@@ -348,9 +395,14 @@ impl Ledger {
         }
     }
 
-    /// Returns the bytes a blob takes.
+    /// Returns the bytes a blob takes, without its tree.
     pub fn bytes(&self, blob: BlobId) -> u64 {
         self.0.books().accounts.get(&blob).map_or(0, |account| account.bytes)
+    }
+
+    /// Returns the bytes that the tree of a blob takes.
+    pub fn tree(&self, blob: BlobId) -> u64 {
+        self.0.books().accounts.get(&blob).map_or(0, |account| account.tree)
     }
 
     /// Says whether a blob is in the store and not on its way out.
@@ -362,6 +414,20 @@ impl Ledger {
     pub fn wanted(&self, blob: BlobId) -> bool {
         let books = self.0.books();
         books.accounts.get(&blob).is_some_and(|a| !a.orphan || a.pins > 1 || a.refs > 0)
+    }
+
+    /// Says whether the kernel is about to forget a blob that is to go.
+    pub fn is_leaving(&self, blob: BlobId) -> bool {
+        self.0.books().accounts.get(&blob).is_some_and(|a| a.place == Place::Leaving)
+    }
+
+    /// Says whether the download of a blob is about to let it go.
+    pub fn is_ending(&self, blob: BlobId) -> bool {
+        self.0
+            .books()
+            .accounts
+            .get(&blob)
+            .is_some_and(|a| a.pins > 0 && (a.pressed || a.committing))
     }
 
     /// Says whether nobody but its own download has a blob, the kernel neither.
@@ -446,7 +512,7 @@ impl Victim {
         let Some(ledger) = self.ledger.upgrade() else { return 0 };
         let mut books = ledger.books();
         let account = books.accounts.remove(&self.blob);
-        let bytes = account.map_or(0, |account| account.bytes);
+        let bytes = account.map_or(0, |account| account.all());
         books.stored -= bytes;
         books.going -= bytes;
         ledger.finish(books, None);

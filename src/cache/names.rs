@@ -1,9 +1,10 @@
 //! The names that the mount shows, as one immutable table that is replaced as a whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::entry::Entry;
+use crate::source::Form;
 use crate::types::Name;
 
 /// What stands under a name.
@@ -13,6 +14,19 @@ pub enum Shown {
     Download(Arc<Entry>),
     /// A relative symlink to the name of a download.
     Alias(Name),
+    /// A download whose archive is shown as a directory.
+    Tree(Arc<Entry>),
+}
+
+impl Shown {
+    /// Returns the download, and in which form it is shown.
+    pub fn download(&self) -> Option<(Form, &Arc<Entry>)> {
+        match self {
+            Shown::Download(entry) => Some((Form::File, entry)),
+            Shown::Tree(entry) => Some((Form::Directory, entry)),
+            Shown::Alias(_) => None,
+        }
+    }
 }
 
 /// The names that the mount shows.
@@ -42,18 +56,39 @@ impl Names {
         self.order[start..].iter().map(|(number, name)| (*number, name, &self.by_name[name]))
     }
 
-    /// Returns every download, ordered by name.
-    pub fn downloads(&self) -> Vec<Arc<Entry>> {
+    /// Returns every name of a download with what it shows, ordered by name.
+    pub fn downloads(&self) -> Vec<(&Name, Form, &Arc<Entry>)> {
         let mut all: Vec<_> = self
             .by_name
-            .values()
-            .filter_map(|shown| match shown {
-                Shown::Download(entry) => Some(entry.clone()),
-                Shown::Alias(_) => None,
-            })
+            .iter()
+            .filter_map(|(name, shown)| shown.download().map(|(form, entry)| (name, form, entry)))
             .collect();
-        all.sort_by(|a, b| a.name().cmp(b.name()));
+        all.sort_by_key(|(name, ..)| *name);
         all
+    }
+
+    /// Returns every download once, also where it is shown in two forms, ordered by name.
+    pub(super) fn entries(&self) -> Vec<Arc<Entry>> {
+        let mut seen = HashSet::new();
+        let all = self.downloads().into_iter().map(|(.., entry)| entry);
+        all.filter(|entry| seen.insert(Arc::as_ptr(entry))).cloned().collect()
+    }
+
+    /// Returns the download that something found at start belongs to: by its name where that means
+    /// the source it came from, else any that means it, else by its name alone.
+    pub(super) fn claims(&self, name: &Name, source: &str) -> Option<Arc<Entry>> {
+        let by_name = self.get(name.as_str()).and_then(Shown::download).map(|(_, entry)| entry);
+        if let Some(entry) = by_name.filter(|entry| entry.identity() == source) {
+            return Some(entry.clone());
+        }
+        let heir = self.entries().into_iter().find(|entry| entry.identity() == source);
+        heir.or_else(|| by_name.cloned())
+    }
+
+    /// Says whether a name shows this download.
+    pub(super) fn shows(&self, name: &Name, entry: &Arc<Entry>) -> bool {
+        let shown = self.get(name.as_str()).and_then(Shown::download);
+        shown.is_some_and(|(_, shown)| Arc::ptr_eq(shown, entry))
     }
 
     /// Returns how many names there are, aliases included.

@@ -12,6 +12,9 @@ use crate::types::{BlobId, Bytes};
 /// How long the kernel may take to forget an invalidated entry before somebody must hold it.
 const FORGETS_WITHIN: Duration = Duration::from_millis(100);
 
+/// How long it may take to forget a tree that was walked through: thousands of entries.
+const TREES_FORGOTTEN_WITHIN: Duration = Duration::from_millis(500);
+
 /// How long a handle that was closed may take to be released: close(2) does not wait for it, so a
 /// program that closes one file and opens another may be ahead of itself.
 const RELEASED_WITHIN: Duration = Duration::from_millis(50);
@@ -106,15 +109,19 @@ impl Cache {
 
     /// Has the kernel forget blobs; those it keeps are held by somebody.
     pub(super) fn see_off(self: &Arc<Self>, blobs: Vec<BlobId>) {
-        let entries = blobs.iter().filter_map(|blob| self.entry_of(*blob));
-        let told: Vec<_> = entries.map(|entry| self.kernel().moved(entry.name())).collect();
+        let farewell = |blob: &BlobId| Some(self.bid_farewell(&self.entry_of(*blob)?, *blob));
+        let told: Vec<_> = blobs.iter().filter_map(farewell).collect();
+        let forgets_within = match blobs.iter().any(|blob| self.grove.knows(*blob)) {
+            true => TREES_FORGOTTEN_WITHIN,
+            false => FORGETS_WITHIN,
+        };
         let ledger = self.ledger.clone();
         tokio::spawn(async move {
             // The time counts from when the kernel was told.
             for told in told {
                 told.await;
             }
-            tokio::time::sleep(FORGETS_WITHIN).await;
+            tokio::time::sleep(forgets_within).await;
             for blob in blobs {
                 ledger.stayed(blob);
             }

@@ -1,25 +1,16 @@
 //! From what the catalogs say, and from what recovery found, to the names that are shown.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
-use std::time::SystemTime;
 
-use super::entry::{Entry, Slot};
+use super::entry::{Entry, Forms, Slot};
 use super::names::{Names, Shown};
+use super::seats::{Bound, Seat, seat};
 use super::version::{Unfinished, keeps};
 use super::{Cache, Version};
-use crate::source::Source;
+use crate::source::Form;
 use crate::store::{self, Recovered, Trust};
 use crate::types::Name;
-
-/// One name of a table to come.
-#[derive(Clone, Debug)]
-pub struct Bound {
-    /// What it is bound to.
-    pub source: Arc<Source>,
-    /// When the catalog that declares it was written.
-    pub declared_at: SystemTime,
-}
 
 /// What the mount is to show.
 #[derive(Clone, Debug, Default)]
@@ -36,37 +27,52 @@ pub struct Table {
 impl Cache {
     /// Replaces the table of names. Entries of names that stay are kept, those of names that go
     /// are pruned: nothing opens them anew, and their blobs go when nobody holds them.
-    /// Returns the names whose entry in the kernel must go: those that vanished or changed kind.
+    /// Returns the names whose entry in the kernel must go: those that vanished, changed kind or
+    /// download, and directories whose source changed.
     pub fn bind(&self, table: Table) -> Vec<Name> {
         let old = self.names();
         let aliases = table.aliases.into_iter();
         let mut by_name: HashMap<_, _> =
             aliases.map(|(alias, target)| (alias, Shown::Alias(target))).collect();
-        for (name, bound) in table.downloads {
-            let entry = match old.get(name.as_str()) {
-                Some(Shown::Download(entry)) => {
-                    entry.rebind(bound.source, bound.declared_at);
-                    entry.clone()
-                }
-                _ => Entry::new(name.clone(), bound.source, bound.declared_at),
-            };
-            by_name.insert(name, Shown::Download(entry));
+        let (mut kept, mut changed) = (HashSet::new(), HashSet::new());
+        for Seat { forms, bound, entry } in seat(table.downloads, &old) {
+            let Bound { source, declared_at } = bound;
+            let Forms { file, tree } = &forms;
+            let Some(name) = file.as_ref().or(tree.as_ref()) else { continue };
+            let entry =
+                entry.unwrap_or_else(|| Entry::new(name.clone(), source.clone(), declared_at));
+            by_name.extend(file.iter().map(|n| (n.clone(), Shown::Download(entry.clone()))));
+            by_name.extend(tree.iter().map(|n| (n.clone(), Shown::Tree(entry.clone()))));
+            kept.insert(Arc::as_ptr(&entry));
+            let (was, is) = (entry.source(), &source);
+            if was.identity() != is.identity() || was.revalidate != is.revalidate {
+                changed.insert(Arc::as_ptr(&entry));
+            }
+            entry.rebind(source, declared_at, forms);
         }
         let new = Arc::new(Names::new(by_name));
         *self.names.write().unwrap_or_else(PoisonError::into_inner) = new.clone();
-        let mut moved = Vec::new();
-        for (_, name, shown) in old.after(0) {
-            match (shown, new.get(name.as_str())) {
-                (Shown::Download(_), Some(Shown::Download(_))) => {}
-                (Shown::Alias(was), Some(Shown::Alias(is))) if was == is => {}
-                (Shown::Download(entry), _) => {
-                    self.prune(entry);
-                    moved.push(name.clone());
-                }
-                (Shown::Alias(_), _) => moved.push(name.clone()),
+        for entry in old.entries() {
+            if !kept.contains(&Arc::as_ptr(&entry)) {
+                self.prune(&entry);
             }
         }
-        moved
+        let is_changed_tree = |form: Form, entry: &Arc<Entry>| {
+            form == Form::Directory && changed.contains(&Arc::as_ptr(entry))
+        };
+        let moved = |name: &Name, was: &Shown| match (was, new.get(name.as_str())) {
+            (Shown::Alias(was), Some(Shown::Alias(is))) => was != is,
+            (was, Some(is)) => match (was.download(), is.download()) {
+                // Where a directory's policy is never to ask, its entry is kept for long.
+                (Some((was, before)), Some((is, entry))) => {
+                    was != is || !Arc::ptr_eq(before, entry) || is_changed_tree(is, entry)
+                }
+                _ => true,
+            },
+            (_, None) => true,
+        };
+        let old = old.after(0).filter(|(_, name, shown)| moved(name, shown));
+        old.map(|(_, name, _)| name.clone()).collect()
     }
 
     fn prune(&self, entry: &Arc<Entry>) {
@@ -96,16 +102,16 @@ impl Cache {
     /// Enters the parts that downloads of an earlier daemon left, each as what its name can go on
     /// with.
     fn adopt_unfinished(&self, names: &Names, parts: Vec<store::Unfinished>, may_prune: bool) {
-        for store::Unfinished { id, record, usage, .. } in parts {
-            self.ledger.recovered(id, usage);
+        for store::Unfinished { id, record, usage, tree, .. } in parts {
+            self.ledger.recovered(id, usage - tree, tree);
             self.ledger.unfinished(id);
-            let Some(Shown::Download(entry)) = names.get(record.name.as_str()) else {
+            let Some(entry) = names.claims(&record.name, &record.source) else {
                 if may_prune {
                     self.ledger.orphan(id);
                 }
                 continue;
             };
-            self.index(id, entry);
+            self.index(id, &entry);
             let before = entry.state().unfinished.replace(Unfinished { id, record });
             if let Some(before) = before {
                 self.ledger.orphan(before.id);
@@ -120,13 +126,13 @@ impl Cache {
         // Oldest use first: that is the order of eviction from here on.
         blobs.sort_by_key(|found| found.used_at);
         for found in &blobs {
-            self.ledger.recovered(found.blob.id(), found.usage);
+            self.ledger.recovered(found.blob.id(), found.usage - found.tree, found.tree);
         }
         // Of two versions of a name the one confirmed last is current.
         blobs.sort_by_key(|found| found.record.validated_at);
         for found in blobs {
             let id = found.blob.id();
-            let Some(Shown::Download(entry)) = names.get(found.record.name.as_str()) else {
+            let Some(entry) = names.claims(&found.record.name, &found.record.source) else {
                 // While some catalog was never read it stays, idle, and may be adopted at a later
                 // start; the quota may take it like any other.
                 if may_prune {
@@ -135,6 +141,11 @@ impl Cache {
                 continue;
             };
             let record = found.record;
+            if !names.shows(&record.name, &entry) && entry.version().is_some() {
+                // Another name's copy of the same; its own is there.
+                self.ledger.orphan(id);
+                continue;
+            }
             let lifetime = record.lifetime.unwrap_or_default();
             let policy = entry.source().revalidate;
             if !keeps(&record.validators, record.digest.as_ref(), &lifetime, policy) {
@@ -157,7 +168,7 @@ impl Cache {
             state.recorded_at = record.validated_at;
             let before = std::mem::replace(&mut state.slot, Slot::Ready(version));
             drop(state);
-            self.index(id, entry);
+            self.index(id, &entry);
             if let Slot::Ready(older) = before {
                 self.ledger.orphan(older.blob.id());
             }

@@ -7,6 +7,8 @@ mod gaps;
 mod lifetimes;
 mod room;
 mod transient;
+mod trees;
+mod twins;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,6 +31,8 @@ use crate::validators::Validators;
 pub(crate) enum Reply {
     /// 200 with these bytes.
     Body(Head, Vec<u8>),
+    /// As much as is asked for of these bytes, whose ranges are then served without end.
+    Ranged(Head, Arc<Vec<u8>>),
     /// 200 whose body comes as it is sent.
     Slow(Head, mpsc::UnboundedReceiver<Result<bytes::Bytes, Failure>>),
     /// 304 with the validators asked about.
@@ -46,8 +50,9 @@ pub(crate) enum Reply {
 pub(crate) struct Fake {
     pub(crate) script: Mutex<VecDeque<(Duration, Reply)>>,
     pub(crate) asked: Mutex<Vec<Option<Validators>>>,
-    /// What questions for ranges are answered with, each; then what is served without end.
+    /// What questions for ranges are answered with, each; then they are of what was last ranged.
     pub(crate) parts: Mutex<VecDeque<PartReply>>,
+    ranged: Mutex<Option<Arc<Vec<u8>>>>,
     /// The ranges asked for.
     pub(crate) ranges: Mutex<Vec<std::ops::Range<u64>>>,
     /// How many sources were said to lie.
@@ -63,6 +68,12 @@ pub(crate) enum PartReply {
 }
 
 pub(crate) struct Chunks(VecDeque<bytes::Bytes>);
+
+impl Chunks {
+    fn of(bytes: &[u8]) -> Chunks {
+        Chunks(bytes.chunks(64 << 10).map(bytes::Bytes::copy_from_slice).collect())
+    }
+}
 
 impl Body for Chunks {
     fn chunk(&mut self) -> Pending<'_, Result<Option<bytes::Bytes>, Failure>> {
@@ -85,16 +96,21 @@ pub(crate) fn failure(kind: FailureKind) -> Failure {
 
 impl Origin for Fake {
     fn get(&self, ask: Ask) -> Pending<'_, Result<Answer, Failure>> {
-        let validators = ask.validators.clone();
+        let (validators, first) = (ask.validators.clone(), ask.first);
         self.asked.lock().unwrap().push(ask.validators);
         let next = self.script.lock().unwrap().pop_front();
         Box::pin(async move {
             let (after, reply) = next.unwrap_or((Duration::ZERO, Reply::Fail(FailureKind::Gone)));
             tokio::time::sleep(after).await;
             match reply {
-                Reply::Body(head, bytes) => {
-                    let chunks = bytes.chunks(64 << 10).map(bytes::Bytes::copy_from_slice);
-                    Ok(Answer::Found(head, Box::new(Chunks(chunks.collect()))))
+                Reply::Body(head, bytes) => Ok(Answer::Found(head, Box::new(Chunks::of(&bytes)))),
+                Reply::Ranged(head, bytes) => {
+                    *self.ranged.lock().unwrap() = Some(bytes.clone());
+                    let length = bytes.len() as u64;
+                    let part = first.map(|first| 0..first.min(length));
+                    let sent = &bytes[..part.as_ref().map_or(length, |part| part.end) as usize];
+                    let head = Head { part, ranges: true, offered: true, ..head };
+                    Ok(Answer::Found(head, Box::new(Chunks::of(sent))))
                 }
                 Reply::Slow(head, body) => Ok(Answer::Found(head, Box::new(Sent(body)))),
                 Reply::NotModified => Ok(Answer::NotModified(Unchanged {
@@ -113,11 +129,12 @@ impl Origin for Fake {
 
     fn range(&self, ask: RangeAsk) -> Pending<'_, Result<RangeAnswer, Failure>> {
         self.ranges.lock().unwrap().push(ask.range.clone());
-        let answer = match self.parts.lock().unwrap().pop_front() {
+        let next = self.parts.lock().unwrap().pop_front();
+        let ranged = || self.ranged.lock().unwrap().clone().map(PartReply::Of);
+        let answer = match next.or_else(ranged) {
             Some(PartReply::Of(bytes)) => {
                 let part = &bytes[ask.range.start as usize..ask.range.end as usize];
-                let chunks = part.chunks(64 << 10).map(bytes::Bytes::copy_from_slice);
-                RangeAnswer::Part(Box::new(Chunks(chunks.collect())))
+                RangeAnswer::Part(Box::new(Chunks::of(part)))
             }
             Some(PartReply::Changed) => RangeAnswer::Changed,
             Some(PartReply::NotServed) | None => RangeAnswer::NotServed,
@@ -139,6 +156,7 @@ impl Origin for Fake {
 pub(crate) struct Told {
     pub(crate) moved: AtomicUsize,
     pub(crate) leaving: AtomicUsize,
+    pub(crate) cleared: Mutex<Vec<BlobId>>,
 }
 
 impl KernelSide for Arc<Told> {
@@ -154,6 +172,13 @@ impl KernelSide for Arc<Told> {
     fn stale(&self, _ino: Ino) -> Pending<'static, ()> {
         Box::pin(std::future::ready(()))
     }
+
+    fn clear(&self, blob: BlobId) -> Pending<'static, ()> {
+        self.cleared.lock().unwrap().push(blob);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn relisted(&self) {}
 
     fn leaving(&self, _name: &Name) {
         self.leaving.fetch_add(1, Ordering::Relaxed);
@@ -258,6 +283,7 @@ impl Rig {
             window: Duration::from_millis(100),
             stall: Duration::from_secs(5),
             max_downloads: 4,
+            archives: crate::tree::Limits::default(),
         };
         let (origin, told) = (Arc::new(Fake::default()), Arc::new(Told::default()));
         let counters = Arc::new(Counters::default());
@@ -276,9 +302,9 @@ impl Rig {
     }
 
     pub(crate) fn entry(&self, name: &str) -> Arc<Entry> {
-        match self.cache.names().get(name) {
-            Some(Shown::Download(entry)) => entry.clone(),
-            _ => panic!("{name} is not a download"),
+        match self.cache.names().get(name).and_then(Shown::download) {
+            Some((_, entry)) => entry.clone(),
+            None => panic!("{name} is not a download"),
         }
     }
 

@@ -9,8 +9,7 @@ use std::time::SystemTime;
 use super::download::command_line;
 use super::place::{Place, dir_of, list, owner_of, read, split};
 use super::{
-    Bindings, Diff, Download, Opinion, Owner, Parsed, Problem, Secrets, Watcher, agree, memory,
-    parse,
+    Bindings, Diff, Download, Opinion, Owner, Problem, Secrets, Watcher, agree, memory, parse,
 };
 use crate::digest::sha256_hex;
 
@@ -47,7 +46,6 @@ pub struct Catalogs {
 struct Seen {
     hash: String,
     changed: SystemTime,
-    left_out: Vec<Problem>,
 }
 
 impl Catalogs {
@@ -238,14 +236,11 @@ impl Catalogs {
             && seen.hash == hash
             && seen.changed == changed
         {
-            problems.extend(seen.left_out.iter().cloned());
             return Some(Opinion::Says(last.clone()));
         }
         match parse(owner.clone(), path, &bytes, changed, &self.secrets) {
-            Ok(Parsed { file, left_out }) => {
-                problems.extend(left_out.iter().cloned());
-                let seen = Seen { hash, changed, left_out };
-                self.seen.insert(owner, seen);
+            Ok(file) => {
+                self.seen.insert(owner, Seen { hash, changed });
                 Some(Opinion::Says(Arc::new(file)))
             }
             Err(wrong) => {

@@ -24,9 +24,8 @@ pub fn check(files: &[PathBuf], secrets: &Secrets) -> Report {
             }),
             Ok((bytes, changed)) => match parse(owner.clone(), path, &bytes, changed, secrets) {
                 Err(wrong) => problems.extend(wrong),
-                Ok(parsed) => {
-                    problems.extend(parsed.left_out);
-                    opinions.insert(owner, Opinion::Says(Arc::new(parsed.file)));
+                Ok(file) => {
+                    opinions.insert(owner, Opinion::Says(Arc::new(file)));
                 }
             },
         }

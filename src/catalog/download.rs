@@ -1,4 +1,4 @@
-//! Bindings given as `--download`.
+//! Bindings given as `--download` and `--directory`.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -8,16 +8,26 @@ use std::time::SystemTime;
 use url::Url;
 
 use super::{CatalogFile, Owner, Problem, item};
-use crate::source::Source;
+use crate::source::{Fill, Form, Source};
 use crate::types::Name;
 
-/// `NAME=URL`, as `--download` takes it.
+/// `NAME=URL`, as `--download` and `--directory` take it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Download {
     /// The name.
     pub name: Name,
     /// The source, with every default.
     pub source: Arc<Source>,
+}
+
+impl Download {
+    /// Returns the same name, shown as the directory that its archive is.
+    #[must_use]
+    pub fn as_directory(self) -> Download {
+        let (form, fill) = (Form::Directory, Fill::of(Form::Directory));
+        let source = Source { form, fill, ..Source::new(self.source.url.clone()) };
+        Download { source: Arc::new(source), ..self }
+    }
 }
 
 impl FromStr for Download {
@@ -47,7 +57,9 @@ pub(super) fn command_line(downloads: &[Download]) -> Result<Option<CatalogFile>
             return Err(Problem {
                 file: owner.as_str().into(),
                 line: None,
-                text: format!("--download gives the name `{name}` twice; give it once"),
+                text: format!(
+                    "--download and --directory give the name `{name}` twice; give it once"
+                ),
             });
         }
     }

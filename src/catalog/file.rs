@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::item::{self, Keys, quoted};
 use super::{Owner, Problem, Secrets};
 use crate::document::{Format, Item, Reader, Table};
-use crate::source::{Form, Source};
+use crate::source::Source;
 use crate::types::Name;
 
 /// What one owner declares.
@@ -20,15 +20,6 @@ pub struct CatalogFile {
     pub bindings: BTreeMap<Name, Arc<Source>>,
     /// When the file was last changed.
     pub declared_at: SystemTime,
-}
-
-/// A file that parsed.
-#[derive(Clone, Debug)]
-pub struct Parsed {
-    /// What it says.
-    pub file: CatalogFile,
-    /// Names that are left out, because what they ask for is not supported yet.
-    pub left_out: Vec<Problem>,
 }
 
 /// Parses a catalog: JSON where `path` ends so, else TOML.
@@ -44,37 +35,24 @@ pub fn parse(
     bytes: &[u8],
     declared_at: SystemTime,
     secrets: &Secrets,
-) -> Result<Parsed, Vec<Problem>> {
+) -> Result<CatalogFile, Vec<Problem>> {
     let format = Format::of(path).unwrap_or(Format::Toml);
     let mut reader = Reader::new(path);
-    let mut left_out = Vec::new();
     let mut bindings = BTreeMap::new();
     if let Some(root) = reader.parse(format, bytes) {
         let (defaults, downloads) = top(&mut reader, &root, secrets);
         for download in downloads.map(|t| t.0.as_slice()).unwrap_or_default() {
-            let Some((name, source)) = bind(&mut reader, download, format, &defaults, secrets)
-            else {
-                continue;
-            };
-            if source.form == Form::Directory {
-                left_out.push(Problem {
-                    file: path.to_owned(),
-                    line: Some(download.line),
-                    text: format!(
-                        "[downloads.{}] is left out: `as = \"directory\"` is not supported yet",
-                        quoted(name.as_str())
-                    ),
-                });
-            } else {
-                bindings.insert(name, Arc::new(source));
-            }
+            bindings.extend(
+                bind(&mut reader, download, format, &defaults, secrets)
+                    .map(|(name, source)| (name, Arc::new(source))),
+            );
         }
         aliases(&mut reader, downloads, &bindings);
     }
     if !reader.problems.is_empty() {
         return Err(reader.problems);
     }
-    Ok(Parsed { file: CatalogFile { owner, bindings, declared_at }, left_out })
+    Ok(CatalogFile { owner, bindings, declared_at })
 }
 
 /// Reads the two tables a catalog consists of.

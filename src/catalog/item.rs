@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::buildpack;
 use super::headers::{self, Secrets};
 use crate::digest::{Algorithm, Digest};
 use crate::document::{Item, Reader, Table, Value};
@@ -11,7 +12,7 @@ use crate::source::{Fill, Form, Header, Integrity, Revalidate, Source, shown_tex
 use crate::types::Name;
 
 /// The keys of a download.
-pub(super) const KEYS: [&str; 15] = [
+pub(super) const KEYS: [&str; 16] = [
     "url",
     "sha256",
     "sha512",
@@ -23,6 +24,7 @@ pub(super) const KEYS: [&str; 15] = [
     "revalidate",
     "integrity",
     "aliases",
+    "buildpack_key",
     "headers",
     "allow_close_delimited",
     "stale_if_error",
@@ -30,7 +32,8 @@ pub(super) const KEYS: [&str; 15] = [
 ];
 
 /// The keys among them that say what one download is, and so cannot be defaults.
-const OWN: [&str; 8] = ["url", "sha256", "sha512", "sha1", "md5", "key", "size", "aliases"];
+const OWN: [&str; 9] =
+    ["url", "sha256", "sha512", "sha1", "md5", "key", "size", "aliases", "buildpack_key"];
 
 /// What one table says; what it leaves out is `None`.
 #[derive(Default)]
@@ -90,6 +93,10 @@ pub(super) fn source(
         return None;
     }
     let digest = keys.digest;
+    let mut aliases = keys.aliases;
+    // The order they are written in means nothing, nor that one is given twice.
+    aliases.sort();
+    aliases.dedup();
     let mut headers = keys.headers;
     for header in &defaults.headers {
         if !headers.iter().any(|h| h.name == header.name) {
@@ -103,13 +110,14 @@ pub(super) fn source(
         None => Revalidate::Always,
     };
     let source = Source::new(keys.url?);
+    let form = keys.form.or(defaults.form).unwrap_or(source.form);
     Some(Source {
         key: keys.key,
         size: keys.size,
-        form: keys.form.or(defaults.form).unwrap_or(source.form),
+        form,
         revalidate: keys.revalidate.or(defaults.revalidate).unwrap_or(policy),
         integrity: keys.integrity.or(defaults.integrity).unwrap_or(source.integrity),
-        aliases: keys.aliases,
+        aliases,
         headers,
         allow_close_delimited: keys
             .allow_close_delimited
@@ -119,7 +127,7 @@ pub(super) fn source(
             .stale_if_error
             .or(defaults.stale_if_error)
             .unwrap_or(source.stale_if_error),
-        fill: keys.fill.or(defaults.fill).unwrap_or(source.fill),
+        fill: keys.fill.or(defaults.fill).unwrap_or(Fill::of(form)),
         digest,
         ..source
     })
@@ -143,11 +151,14 @@ fn read_key(r: &mut Reader<'_>, item: &Item, place: &str, secrets: &Secrets, to:
             let choices = [("all", Fill::All), ("on-read", Fill::OnRead)];
             to.fill = r.take(item, choice(item, &choices));
         }
-        "aliases" => to.aliases = r.take(item, aliases(item)).unwrap_or_default(),
+        "aliases" => to.aliases.extend(r.take(item, aliases(item)).unwrap_or_default()),
+        "buildpack_key" => {
+            let names = key(item).and_then(|key| buildpack::names(&key));
+            to.aliases.extend(r.take(item, names).into_iter().flatten());
+        }
         "headers" => to.headers = headers::read(r, item, secrets),
         "allow_close_delimited" => to.allow_close_delimited = r.take(item, item.bool()),
         "stale_if_error" => to.stale_if_error = r.take(item, item.duration()),
-        "buildpack_key" => r.not_yet(item, &format!("`{}`", item.key)),
         word => match Algorithm::ALL.into_iter().find(|a| a.as_str() == word) {
             Some(_) if to.digest.is_some() => {
                 r.at(item.line, format!("{place} has more than one digest; keep the strongest"))
@@ -188,7 +199,7 @@ pub(super) fn parse_url(text: &str) -> Result<Url, String> {
 
 fn key(item: &Item) -> Result<String, String> {
     match item.text()? {
-        "" => Err("is empty; give the stager's word for this download, or leave it out".to_owned()),
+        "" => Err("is empty; give the stager's word for it, or leave it out".to_owned()),
         text => Ok(text.to_owned()),
     }
 }

@@ -207,7 +207,7 @@ mod tests {
         let owner = Owner::new("/c/a.toml");
         let at = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_234_567_891);
         let parsed = parse(owner.clone(), Path::new("/c/a.toml"), TEXT, at, &Secrets::Unchecked);
-        [(owner, Opinion::Says(Arc::new(parsed.unwrap().file)))].into()
+        [(owner, Opinion::Says(Arc::new(parsed.unwrap())))].into()
     }
 
     #[test]

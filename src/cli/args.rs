@@ -57,6 +57,8 @@ pub(super) enum Verb {
 Examples:
   One download, no files at all:
     cached-downloads mount ~/downloads --download jdk.tgz=https://example.org/jdk.tgz
+  An archive as a directory, without downloading all of it:
+    cached-downloads mount ~/downloads --directory ruby=https://example.org/ruby-cached.zip
   A directory of catalogs, 20 GB of disk:
     cached-downloads mount /cached-downloads --catalog /etc/cached-downloads/catalog.d \\
         --store /var/cache/cached-downloads --quota 20GB
@@ -110,6 +112,10 @@ pub(super) struct MountArgs {
     /// Binds a name to a URL; may be given often
     #[arg(long = "download", value_name = "NAME=URL")]
     pub(super) downloads: Vec<String>,
+
+    /// As --download, and shows what is in the archive as a directory
+    #[arg(long = "directory", value_name = "NAME=URL")]
+    pub(super) directories: Vec<String>,
 
     /// A catalog, or a directory of catalogs; may be given often
     #[arg(long = "catalog", value_name = "FILE_OR_DIR")]
@@ -253,14 +259,14 @@ mod tests {
     #[test]
     fn every_flag_of_mount_is_read() {
         let line = "cached-downloads mount /m --download a=http://h/a --download b=http://h/b \
-            --catalog c.toml --catalog d --config e --store f --quota 1GB --hard-limit 2GB \
+            --directory c=http://h/c.zip --catalog c.toml --catalog d --config e --store f --quota 1GB --hard-limit 2GB \
             --min-free 5% --revalidate-window 2s --control g --no-passthrough --allow-other \
             --log-format json";
         let cli = Cli::try_parse_from(line.split_whitespace()).expect("parses");
         let Verb::Mount(args) = cli.verb else {
             panic!("{:?}", cli.verb);
         };
-        assert_eq!(args.downloads.len(), 2);
+        assert_eq!((args.downloads.len(), args.directories.len()), (2, 1));
         assert_eq!(args.catalogs.len(), 2);
         assert_eq!(args.log_format, Some("json".to_owned()));
         assert!(args.no_passthrough && args.allow_other);

@@ -1,7 +1,8 @@
 //! The list of names for people.
 
 use super::text::{clean, columns, count, span};
-use crate::control::{NameState, NameStatus};
+use crate::control::{NameState, NameStatus, TreeStatus};
+use crate::source::Form;
 use crate::types::Bytes;
 
 /// Returns one line for each name, with the last failure below it.
@@ -20,6 +21,9 @@ pub(super) fn render(names: &[NameStatus]) -> String {
     for (name, line) in names.iter().zip(lines) {
         out.push_str(line);
         out.push('\n');
+        if let Some(tree) = &name.tree {
+            out.push_str(&format!("  {}\n", directory(tree)));
+        }
         for alias in &name.aliases {
             out.push_str(&format!("  alias {alias}\n"));
         }
@@ -34,7 +38,10 @@ pub(super) fn render(names: &[NameStatus]) -> String {
 
 fn row(name: &NameStatus) -> Vec<String> {
     vec![
-        name.name.to_string(),
+        match name.form {
+            Form::File => name.name.to_string(),
+            Form::Directory => format!("{}/", name.name),
+        },
         state(name),
         name.length.map_or("?".to_owned(), |l| l.to_string()),
         match name.pins {
@@ -47,6 +54,17 @@ fn row(name: &NameStatus) -> Vec<String> {
         },
         clean(&name.url),
     ]
+}
+
+fn directory(tree: &TreeStatus) -> String {
+    let unpacked = match tree.unpacked {
+        Bytes(0) => "nothing unpacked".to_owned(),
+        bytes => format!("{bytes} unpacked"),
+    };
+    match tree.members {
+        Some(members) => format!("{}, {unpacked}", count(members, "member")),
+        None => unpacked,
+    }
 }
 
 fn state(name: &NameStatus) -> String {
@@ -87,6 +105,8 @@ mod tests {
             last_error: None,
             owners: Vec::new(),
             aliases: Vec::new(),
+            form: Form::File,
+            tree: None,
         }
     }
 
@@ -116,5 +136,16 @@ ruby     absent, conflict        ?        never    https://example.org/ruby
 "
         );
         assert!(render(&[]).starts_with("no names"));
+    }
+
+    #[test]
+    fn a_directory_tells_what_is_known_of_it() {
+        let mut tree = status("ruby", NameState::Ready);
+        tree.form = Form::Directory;
+        tree.tree = Some(TreeStatus { unpacked: Bytes(3 << 20), ..TreeStatus::default() });
+        assert!(render(&[tree.clone()]).contains("\nruby/ "), "{}", render(&[tree.clone()]));
+        assert!(render(&[tree.clone()]).contains("\n  3.0 MiB unpacked\n"));
+        tree.tree = Some(TreeStatus { indexed: true, members: Some(2), unpacked: Bytes(0) });
+        assert!(render(&[tree]).contains("\n  2 members, nothing unpacked\n"));
     }
 }

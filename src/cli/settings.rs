@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::args::MountArgs;
 use super::exit::Failure;
 use super::text;
-use crate::catalog::{self, Secrets};
+use crate::catalog::{self, Download, Secrets};
 use crate::config::{self, Config, Env, Settings, parse_duration};
 use crate::daemon::Launch;
 use crate::sys;
@@ -22,11 +22,14 @@ const DEFAULT_CONFIG: &str = "/etc/cached-downloads/config.toml";
 pub(super) fn launch(args: MountArgs) -> Result<Launch, Failure> {
     let usage = |error: String| Failure::usage(error);
     let file = written(args.config.as_deref())?.unwrap_or_default();
-    let downloads = args
-        .downloads
-        .iter()
-        .map(|text| text.parse().map_err(|e| usage(format!("--download: {e}"))))
-        .collect::<Result<_, _>>()?;
+    let bound = |flag: &str, text: &str| {
+        text.parse::<Download>().map_err(|e| usage(format!("{flag}: {e}")))
+    };
+    let files = args.downloads.iter().map(|text| bound("--download", text));
+    let directories = args.directories.iter();
+    let directories =
+        directories.map(|text| bound("--directory", text).map(Download::as_directory));
+    let downloads = files.chain(directories).collect::<Result<_, _>>()?;
     let flags = Settings {
         store: args.store,
         catalogs: (!args.catalogs.is_empty()).then_some(args.catalogs),

@@ -118,6 +118,15 @@ fn traffic(status: &Status) -> Vec<Vec<String>> {
             rows.push(line(head, text));
         }
     }
+    if counters.trees_indexed > 0 {
+        let directories = match counters.trees_indexed {
+            1 => "1 directory".to_owned(),
+            n => format!("{n} directories"),
+        };
+        let members = count(counters.members_unpacked, "member");
+        let text = format!("{directories} indexed, {members} unpacked, {}", status.space.trees);
+        rows.push(line("archives", format!("{text} on disk")));
+    }
     if counters.damaged > 0 {
         rows.push(line("damaged", count(counters.damaged, "blob")));
     }
@@ -237,6 +246,17 @@ cached-downloads 0.1.0, pid 7
   now          0 open handles, 0 waiting requests, 0 flights
 "
         );
+    }
+
+    #[test]
+    fn archives_have_a_line_once_there_are_any() {
+        let status = Status {
+            counters: Counters { trees_indexed: 2, members_unpacked: 1, ..Counters::default() },
+            space: Space { trees: Bytes(3 << 20), ..Space::default() },
+            ..Status::default()
+        };
+        let wanted = "  archives     2 directories indexed, 1 member unpacked, 3.0 MiB on disk\n";
+        assert!(render(&status).contains(wanted), "{}", render(&status));
     }
 
     #[test]

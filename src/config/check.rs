@@ -37,6 +37,7 @@ impl std::fmt::Display for Config {
         line("passthrough", &self.passthrough)?;
         line("allow_other", &self.allow_other)?;
         line("log_format", &self.log_format.as_str())?;
+        line("archives", &super::archives::shown(&self.archives))?;
         for (host, section) in &self.origins {
             line("origin", &format_args!("{host}: {section}"))?;
         }

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::values::based;
-use super::{ConfigError, LogFormat, MinFree, Problem, Settings, origins};
+use super::{ConfigError, LogFormat, MinFree, Problem, Settings, archives, origins};
 use crate::document::{Format, Item, Reader};
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "store",
     "catalogs",
     "control",
@@ -19,6 +19,7 @@ const KEYS: [&str; 13] = [
     "passthrough",
     "allow_other",
     "log_format",
+    "archives",
     "origins",
 ];
 
@@ -89,6 +90,7 @@ fn key(r: &mut Reader<'_>, item: &Item, to: &mut Settings) {
                 .and_then(|t| t.parse::<LogFormat>().map_err(|e| format!("is wrong: {e}")));
             to.log_format = r.take(item, parsed);
         }
+        "archives" => to.archives = archives::read(r, item),
         "origins" => {
             let Some(table) = r.take(item, item.table()) else {
                 return;
@@ -110,6 +112,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::tree::Limits;
     use crate::types::Bytes;
 
     fn problems(text: &str) -> Vec<String> {
@@ -130,6 +133,14 @@ secrets_dir = "secrets"
 passthrough = false
 allow_other = true
 log_format = "json"
+[archives]
+members = 1000
+index = "1MiB"
+expanded = "1GB"
+ratio = 50
+member = 1048576
+depth = 8
+path = 255
 [origins."Blobstore.internal:8443"]
 ca_file = "ca.pem"
 cert_file = "/c.pem"
@@ -168,12 +179,47 @@ allowed_redirect_hosts = ["cdn.internal", "*.storage.example"]
             passthrough: Some(false),
             allow_other: Some(true),
             log_format: Some(LogFormat::Json),
+            archives: Some(Limits {
+                members: 1000,
+                index: 1 << 20,
+                expanded: 1_000_000_000,
+                ratio: 50,
+                member: 1 << 20,
+                depth: 8,
+                path: 255,
+            }),
             origins: [("blobstore.internal:8443".to_owned(), origin)].into(),
         };
         assert_eq!(read, expected);
         let json = r#"{"quota": "10GB", "max_downloads": 16}"#;
         let read = parse(Path::new("c.json"), json.as_bytes()).unwrap();
         assert_eq!(read.quota, Some(Bytes(10_000_000_000)));
+        let read = parse(Path::new("c.json"), br#"{"archives": {"depth": 3}}"#).unwrap();
+        assert_eq!(read.archives, Some(Limits { depth: 3, ..Limits::default() }));
+    }
+
+    #[test]
+    fn every_limit_of_archives_is_checked() {
+        for (line, expected) in [
+            ("members = 0", "`members` must be a whole number from 1 to 2097151"),
+            ("members = 2097152", "`members` must be a whole number from 1 to 2097151"),
+            ("index = 1", "`index` must be a size from 4.0 KiB to "),
+            ("index = \"1 elephant\"", "`index` has a bad size: `1 elephant` is not a size"),
+            ("expanded = 0", "`expanded` must be a size from 1 B to "),
+            ("ratio = \"x\"", "`ratio` must be a whole number from 1 to 1000000"),
+            ("member = true", "`member` must be a size, for example \"10GB\", not a boolean"),
+            ("depth = 2049", "`depth` must be a whole number from 1 to 2048"),
+            ("path = 65536", "`path` must be a whole number from 1 to 65535"),
+            ("raito = 5", "unknown key `raito` in [archives]; did you mean `ratio`?"),
+        ] {
+            let found = problems(&format!("[archives]\n{line}"));
+            assert_eq!(found.len(), 1, "{found:#?}");
+            assert!(found[0].starts_with(&format!("/etc/c.toml:2: {expected}")), "{}", found[0]);
+        }
+        assert_eq!(
+            problems("archives = 1"),
+            ["/etc/c.toml:1: `archives` must be a table, not an integer"]
+        );
     }
 
     use super::super::OriginSection;

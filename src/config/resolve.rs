@@ -86,6 +86,7 @@ impl Config {
             passthrough: settings.passthrough.unwrap_or(true),
             allow_other: settings.allow_other.unwrap_or(env.root),
             log_format: settings.log_format.unwrap_or_default(),
+            archives: settings.archives.unwrap_or_default(),
             origins: settings.origins.clone(),
             notices: Vec::new(),
         };

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::timestamp::Timestamp;
+use crate::source::Form;
 use crate::types::{Bytes, Name};
 
 /// The answer of `GET /v1/names`.
@@ -58,6 +59,24 @@ pub struct NameStatus {
     /// Its other names.
     #[serde(default)]
     pub aliases: Vec<Name>,
+    /// Whether it is shown as a file or as a directory.
+    #[serde(default, rename = "as")]
+    pub form: Form,
+    /// What is known of the directory.
+    #[serde(default)]
+    pub tree: Option<TreeStatus>,
+}
+
+/// What is known of an archive that is shown as a directory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TreeStatus {
+    /// Somebody uses it, and everything that lies in it is known.
+    pub indexed: bool,
+    /// How many members it has, those left out not counted; while it is indexed.
+    pub members: Option<u64>,
+    /// The bytes of disk that its index and what was unpacked of it take.
+    pub unpacked: Bytes,
 }
 
 /// What the cache has of a name.

@@ -78,6 +78,8 @@ pub struct Space {
     pub idle: Bytes,
     /// Of it, being removed.
     pub condemned: Bytes,
+    /// Of it, indexes and unpacked members of archives that are shown as directories.
+    pub trees: Bytes,
     /// Promised to downloads that have begun; what they have written of it is not in `stored` yet.
     pub reserved: Bytes,
     /// How many blobs there are.
@@ -116,6 +118,10 @@ pub struct Counters {
     pub evicted_then_wanted_again: u64,
     /// Copies found damaged on the disk.
     pub damaged: u64,
+    /// Directories that were found out to be complete: from their archive, or from what was kept.
+    pub trees_indexed: u64,
+    /// Members of archives that were unpacked and checked.
+    pub members_unpacked: u64,
     /// Opens, stats and reads refused, by reason.
     pub refusals: BTreeMap<String, u64>,
     /// Requests to origins that failed, by class of failure.

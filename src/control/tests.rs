@@ -41,6 +41,8 @@ impl Operator for Fake {
             last_error: None,
             owners: vec!["cc".to_owned()],
             aliases: Vec::new(),
+            form: crate::source::Form::File,
+            tree: None,
         }]
     }
 

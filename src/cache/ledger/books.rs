@@ -29,30 +29,49 @@ impl Place {
     pub(super) fn is_gone(self) -> bool {
         matches!(self, Place::Condemned | Place::Stuck)
     }
+
+    /// Says whether its bytes will be free soon.
+    pub(super) fn is_going(self) -> bool {
+        matches!(self, Place::Leaving | Place::Condemned)
+    }
 }
 
 pub(super) struct Account {
     pub(super) bytes: u64,
+    /// What the tree takes that its archive is shown as.
+    pub(super) tree: u64,
     pub(super) pins: u32,
     pub(super) refs: u32,
     /// No entry points here any more: it goes as soon as nobody holds it.
     pub(super) orphan: bool,
     /// Its download has every byte and commits: soon its own pin falls.
     pub(super) committing: bool,
+    /// Its download has nothing to do and would give way.
+    pub(super) spare: bool,
+    /// And should.
+    pub(super) pressed: bool,
     /// It has gaps that nobody fills: the first to go.
     pub(super) unfinished: bool,
     pub(super) place: Place,
 }
 
 impl Account {
+    /// Returns everything that goes with the blob.
+    pub(super) fn all(&self) -> u64 {
+        self.bytes + self.tree
+    }
+
     /// Makes the account of a blob that is pinned by nobody yet.
     pub(super) fn new() -> Account {
         Account {
             bytes: 0,
+            tree: 0,
             pins: 0,
             refs: 0,
             orphan: false,
             committing: false,
+            spare: false,
+            pressed: false,
             unfinished: false,
             place: Place::Pinned,
         }
@@ -90,18 +109,29 @@ impl Books {
         let Some(account) = self.accounts.get_mut(&blob) else {
             return;
         };
-        let going = |place| matches!(place, Place::Leaving | Place::Condemned);
-        if going(account.place) {
-            self.going -= account.bytes;
+        if account.place.is_going() {
+            self.going -= account.all();
         }
-        if going(to) {
-            self.going += account.bytes;
+        if to.is_going() {
+            self.going += account.all();
         }
         account.place = to;
         match to {
             Place::Idle if account.unfinished => self.idle.spare(blob),
             Place::Idle => self.idle.used(blob),
             _ => self.idle.remove(blob),
+        }
+    }
+
+    /// Changes what a blob takes and keeps the sums.
+    pub(super) fn weigh(&mut self, blob: BlobId, change: impl FnOnce(&mut Account)) {
+        let Some(account) = self.accounts.get_mut(&blob) else { return };
+        let before = account.all();
+        change(account);
+        let (after, going) = (account.all(), account.place.is_going());
+        self.stored = self.stored + after - before;
+        if going {
+            self.going = self.going + after - before;
         }
     }
 
@@ -129,7 +159,7 @@ impl Books {
         let asked = self.stored.saturating_add(self.reserved).saturating_add(bytes);
         let (mut victims, mut leaving) = (Vec::new(), Vec::new());
         if asked.saturating_sub(self.going + self.idle_bytes()) > top {
-            if self.accounts.values().any(|a| a.committing) {
+            if self.press() || self.accounts.values().any(|a| a.committing) {
                 return Room { answer: Answer::Wait, victims, leaving };
             }
             // Evicting everything would not help, so nothing is evicted.
@@ -140,6 +170,7 @@ impl Books {
         }
         while asked.saturating_sub(self.going) > soft {
             let Some(blob) = self.idle.oldest() else {
+                self.press();
                 break;
             };
             if self.accounts.get(&blob).is_some_and(|a| a.refs > 0) {
@@ -159,13 +190,20 @@ impl Books {
         Room { answer, victims, leaving }
     }
 
+    /// Has the downloads give way that have nothing to do and that nobody reads; says whether there
+    /// are any.
+    fn press(&mut self) -> bool {
+        let spare = self.accounts.values_mut().filter(|a| a.spare && a.pins <= 1);
+        spare.map(|account| account.pressed = true).count() > 0
+    }
+
     /// Returns what is on the disk now, as far as is known.
     pub(super) fn on_disk(&self) -> u64 {
         self.stored + self.allocated
     }
 
     pub(super) fn idle_bytes(&self) -> u64 {
-        self.accounts.values().filter(|a| a.place == Place::Idle).map(|a| a.bytes).sum()
+        self.accounts.values().filter(|a| a.place == Place::Idle).map(Account::all).sum()
     }
 
     pub(super) fn balance(&self) -> Balance {
@@ -177,11 +215,12 @@ impl Books {
         };
         for account in self.accounts.values() {
             balance.pins += u64::from(account.pins);
+            balance.trees += account.tree;
             match account.place {
-                Place::Pinned => balance.pinned += account.bytes,
-                Place::Held => balance.held += account.bytes,
-                Place::Idle | Place::Leaving => balance.idle += account.bytes,
-                Place::Condemned | Place::Stuck => balance.condemned += account.bytes,
+                Place::Pinned => balance.pinned += account.all(),
+                Place::Held => balance.held += account.all(),
+                Place::Idle | Place::Leaving => balance.idle += account.all(),
+                Place::Condemned | Place::Stuck => balance.condemned += account.all(),
             }
         }
         balance

@@ -1,5 +1,7 @@
 //! The ledger against its own rules, over random histories.
 
+use std::collections::HashMap;
+
 use proptest::prelude::*;
 
 use super::books::{Account, Place};
@@ -20,7 +22,13 @@ enum Op {
     Stayed(usize),
     Gone(usize),
     GiveBack(usize),
-    Recovered(u64),
+    Recovered(u64, u64),
+    /// Books for the tree of a blob.
+    Grow(usize, u64),
+    /// Says what a tree takes, of what was booked for it.
+    SettleTree(usize, u64),
+    /// Goes on with a blob under another number.
+    Resume(usize),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -38,8 +46,11 @@ fn op() -> impl Strategy<Value = Op> {
         1 => at.clone().prop_map(Op::Evict),
         1 => at.clone().prop_map(Op::Stayed),
         3 => at.clone().prop_map(Op::Gone),
-        1 => at.prop_map(Op::GiveBack),
-        1 => (1u64..200).prop_map(Op::Recovered),
+        1 => at.clone().prop_map(Op::GiveBack),
+        1 => (1u64..200, 0u64..100).prop_map(|(bytes, tree)| Op::Recovered(bytes, tree)),
+        2 => (at.clone(), 1u64..200).prop_map(|(at, bytes)| Op::Grow(at, bytes)),
+        3 => (at.clone(), 0u64..400).prop_map(|(at, bytes)| Op::SettleTree(at, bytes)),
+        1 => at.prop_map(Op::Resume),
     ]
 }
 
@@ -54,6 +65,10 @@ struct World {
     reservations: Vec<Reservation>,
     /// Downloads: their reservation and their pin.
     downloads: Vec<(Reservation, Pin)>,
+    /// What is booked for trees, each with the pin that keeps its blob meanwhile.
+    growing: Vec<(Reservation, Pin)>,
+    /// What the trees take, as the disk would tell.
+    trees: HashMap<BlobId, u64>,
     pins: Vec<Pin>,
     refs: Vec<KernelRef>,
     victims: Vec<Victim>,
@@ -73,10 +88,18 @@ impl World {
             blobs: Vec::new(),
             reservations: Vec::new(),
             downloads: Vec::new(),
+            growing: Vec::new(),
+            trees: HashMap::new(),
             pins: Vec::new(),
             refs: Vec::new(),
             victims: Vec::new(),
         }
+    }
+
+    fn new_blob(&mut self) -> BlobId {
+        self.next += 1;
+        self.blobs.push(BlobId(self.next));
+        BlobId(self.next)
     }
 
     fn blob(&self, at: usize) -> Option<BlobId> {
@@ -96,9 +119,8 @@ impl World {
             }
             Op::Open => {
                 let Some(reservation) = self.reservations.pop() else { return };
-                self.next += 1;
-                self.blobs.push(BlobId(self.next));
-                let pin = self.ledger.open(BlobId(self.next));
+                let blob = self.new_blob();
+                let pin = self.ledger.open(blob);
                 self.downloads.push((reservation, pin));
             }
             Op::Settle(at, bytes) => {
@@ -144,16 +166,61 @@ impl World {
             Op::Gone(at) => {
                 if let Some(victim) = take(&mut self.victims, at) {
                     self.blobs.retain(|blob| *blob != victim.blob);
+                    self.trees.remove(&victim.blob);
                     victim.gone();
                 }
             }
             Op::GiveBack(at) => drop(take(&mut self.reservations, at)),
-            Op::Recovered(bytes) => {
+            Op::Recovered(bytes, tree) => {
                 let Balance { stored, reserved, .. } = self.ledger.balance();
-                if stored + reserved + bytes <= LIMITS.hard {
-                    self.next += 1;
-                    self.blobs.push(BlobId(self.next));
-                    self.ledger.recovered(BlobId(self.next), bytes);
+                if stored + reserved + bytes + tree <= LIMITS.hard {
+                    let blob = self.new_blob();
+                    self.trees.insert(blob, tree);
+                    self.ledger.recovered(blob, bytes, tree);
+                }
+            }
+            Op::Grow(at, bytes) => {
+                let pin = self.blob(at).and_then(|blob| self.ledger.pin(blob));
+                let Some(pin) = pin else { return };
+                let room = self.ledger.reserve(bytes, u64::MAX);
+                self.victims.extend(room.victims);
+                if let Answer::Granted(reservation) = room.answer {
+                    self.growing.push((reservation, pin));
+                }
+            }
+            Op::SettleTree(at, more) => {
+                let Some((reservation, pin)) = take(&mut self.growing, at) else { return };
+                // It takes no more than before and what was booked.
+                let tree = self.trees.entry(pin.blob()).or_default();
+                *tree += more.min(reservation.bytes());
+                self.ledger.settle_tree(Some(reservation), pin.blob(), *tree);
+                self.pins.push(pin);
+            }
+            Op::Resume(at) => {
+                let Some(old) = self.blob(at) else { return };
+                let held = |pin: &Pin| pin.blob() == old;
+                let holders = self.pins.iter().chain(self.downloads.iter().map(|(_, pin)| pin));
+                // Nobody reads a part that is put aside, nor makes anything of it.
+                if holders.chain(self.growing.iter().map(|(_, pin)| pin)).any(held)
+                    || self.refs.iter().any(|reference| reference.blob == old)
+                {
+                    return;
+                }
+                let Some(mut reservation) = self.reservations.pop() else { return };
+                let (bytes, tree) = (self.ledger.bytes(old), self.ledger.tree(old));
+                let before = reservation.bytes();
+                let new = BlobId(self.next + 1);
+                match self.ledger.resume(old, new, &mut reservation) {
+                    None => self.reservations.push(reservation),
+                    Some(pin) => {
+                        assert_eq!(self.new_blob(), new);
+                        assert_eq!(reservation.bytes(), before + bytes);
+                        assert_eq!(self.ledger.tree(new), tree);
+                        self.blobs.retain(|blob| *blob != old);
+                        let moved = self.trees.remove(&old);
+                        self.trees.extend(moved.map(|tree| (new, tree)));
+                        self.downloads.push((reservation, pin));
+                    }
                 }
             }
         }
@@ -165,16 +232,17 @@ impl World {
     fn check(&self) {
         let books = self.ledger.0.books();
         let sum = |f: &dyn Fn(&Account) -> bool| -> u64 {
-            books.accounts.values().filter(|a| f(a)).map(|a| a.bytes).sum()
+            books.accounts.values().filter(|a| f(a)).map(Account::all).sum()
         };
-        let going = |a: &Account| matches!(a.place, Place::Leaving | Place::Condemned);
         assert_eq!(books.stored, sum(&|_| true));
-        assert_eq!(books.going, sum(&going));
-        let held = self.reservations.iter().chain(self.downloads.iter().map(|(r, _)| r));
+        assert_eq!(books.going, sum(&|account| account.place.is_going()));
+        let making = || self.downloads.iter().chain(&self.growing);
+        let held = self.reservations.iter().chain(making().map(|(r, _)| r));
         assert_eq!(books.reserved, held.map(Reservation::bytes).sum::<u64>());
         assert!(books.stored + books.reserved <= LIMITS.hard);
         for (blob, account) in &books.accounts {
-            let pins = self.pins.iter().chain(self.downloads.iter().map(|(_, pin)| pin));
+            assert_eq!(account.tree, self.trees.get(blob).copied().unwrap_or(0), "{blob}");
+            let pins = self.pins.iter().chain(making().map(|(_, pin)| pin));
             assert_eq!(account.pins as usize, pins.filter(|pin| pin.blob == *blob).count());
             assert_eq!(account.refs as usize, self.refs.iter().filter(|r| r.blob == *blob).count());
             assert_eq!(account.pins > 0, account.place == Place::Pinned, "{blob}");
@@ -189,6 +257,33 @@ impl World {
     }
 }
 
+/// A download that has nothing to do is pinned by itself alone: who needs its room waits until it
+/// has said what becomes of it.
+#[test]
+fn a_download_without_work_is_asked_to_give_way_and_may_refuse() {
+    let (victims, _sent) = mpsc::unbounded_channel();
+    let ledger = Ledger::new(LIMITS, victims);
+    let Answer::Granted(own) = ledger.reserve(1000, u64::MAX).answer else { panic!("no room") };
+    let pin = ledger.open(BlobId(1));
+    ledger.settle(own, BlobId(1), 1000);
+    let ask = || ledger.reserve(400, u64::MAX).answer;
+    assert!(matches!(ask(), Answer::Refused(_)), "it is at work");
+    ledger.spare(BlobId(1), true);
+    assert!(matches!(ask(), Answer::Wait) && ledger.is_pressed(BlobId(1)));
+    ledger.spare(BlobId(1), false);
+    assert!(matches!(ask(), Answer::Refused(_)) && !ledger.is_pressed(BlobId(1)));
+    ledger.spare(BlobId(1), true);
+    let reader = pin.clone();
+    assert!(matches!(ask(), Answer::Refused(_)), "somebody reads it");
+    drop(reader);
+    assert!(matches!(ask(), Answer::Wait));
+    drop(pin);
+    let room = ledger.reserve(400, u64::MAX);
+    let gone: Vec<_> = room.victims.into_iter().map(Victim::gone).collect();
+    assert_eq!(gone, [1000]);
+    assert!(matches!(ask(), Answer::Granted(_)));
+}
+
 proptest! {
     #[test]
     fn the_books_always_agree(ops in proptest::collection::vec(op(), 0..120)) {
@@ -201,6 +296,7 @@ proptest! {
         world.pins.clear();
         world.refs.clear();
         world.downloads.clear();
+        world.growing.clear();
         world.reservations.clear();
         for blob in world.blobs.clone() {
             world.ledger.orphan(blob);

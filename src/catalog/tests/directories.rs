@@ -176,8 +176,6 @@ fn a_bad_start() {
     let file = place.dir().join("bad.toml");
     assert_eq!(refused(std::slice::from_ref(&file)).lines().count(), 2);
     assert_eq!(place.open().problems().len(), 2, "in a directory it is reported");
-    place.raw("bad.toml", "[downloads.a]\nurl = 'http://h/'\nas = 'directory'");
-    assert_eq!(place.open_paths(&[file]).unwrap().problems().len(), 1, "left out is no error");
     let twice = ["a=http://h/", "a=http://i/"].map(|text| text.parse().unwrap());
     assert!(Catalogs::open(&[], &twice, None, place.root.path()).is_err());
 }

@@ -6,21 +6,21 @@ use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 
-use crate::catalog::{CatalogFile, Download, Owner, Parsed, Secrets, check, parse};
+use crate::catalog::{CatalogFile, Download, Owner, Secrets, check, parse};
 use crate::source::{Fill, Form, Header, HeaderValue, Integrity, Revalidate, Source};
 
-fn read_as(path: &str, text: &[u8], secrets: &Secrets) -> Result<Parsed, Vec<String>> {
+fn read_as(path: &str, text: &[u8], secrets: &Secrets) -> Result<CatalogFile, Vec<String>> {
     let owner = Owner::new(path);
     parse(owner, Path::new(path), text, SystemTime::UNIX_EPOCH, secrets)
         .map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
-fn toml(text: &str) -> Result<Parsed, Vec<String>> {
+fn toml(text: &str) -> Result<CatalogFile, Vec<String>> {
     read_as("c.toml", text.as_bytes(), &Secrets::None)
 }
 
 fn good(text: &str) -> CatalogFile {
-    toml(text).unwrap().file
+    toml(text).unwrap()
 }
 
 /// Asserts that a text has one problem, which begins so.
@@ -89,7 +89,7 @@ fn every_key_in_both_languages() {
     assert_eq!((ruby.fill, jdk.fill), (Fill::All, Fill::OnRead));
     assert!(jdk.allow_close_delimited);
     assert_eq!(jdk.stale_if_error, Duration::ZERO);
-    let json = read_as("c.toml.json", JSON.as_bytes(), &Secrets::None).unwrap().file;
+    let json = read_as("c.toml.json", JSON.as_bytes(), &Secrets::None).unwrap();
     assert_eq!(json.bindings, file.bindings);
 }
 
@@ -161,7 +161,8 @@ fn mistakes() {
         ("revalidate = 10", "`revalidate` has a bad duration: `10` has no unit"),
         ("fill = true", "`fill` must be a string, not a boolean"),
         ("fill = 'some'", "`fill` must be \"all\" or \"on-read\""),
-        ("buildpack_key = 'x'", "`buildpack_key` is not supported yet; remove it"),
+        ("buildpack_key = ''", "`buildpack_key` is empty"),
+        ("buildpack_key = 1", "`buildpack_key` must be a string, not an integer"),
         ("aliases = 'x'", "`aliases` must be an array of strings, not a string"),
         ("aliases = ['a/b']", "`aliases` is wrong: the name `a/b` has a `/`"),
         ("key = ''", "`key` is empty"),
@@ -189,6 +190,14 @@ fn mistakes() {
         ("[downloads.'a/b']\nurl = 'http://h/'", "c.toml:1: the name `a/b` has a `/`"),
         ("[downloads.a]\nurl = 1", "c.toml:2: `url` must be a string, not an integer"),
         ("[downloads]\n[defaults]\nurl = 'http://h/'", "c.toml:3: `url` belongs to one download"),
+        (
+            "[downloads]\n[defaults]\nbuildpack_key = 'k'",
+            "c.toml:3: `buildpack_key` belongs to one",
+        ),
+        (
+            "[downloads.a]\nurl='http://h/'\nbuildpack_key='abc'\n[downloads.44bc2cf5ad770999]\nurl='http://h/'",
+            "c.toml:1: the alias `44bc2cf5ad770999` of `a` is also the name of a download",
+        ),
         (
             "[downloads.a]\nurl='http://h/'\nmd5='900150983cd24fb0d6963f7d28e17f72'\nsha1='a9993e364706816aba3e25717850c26c9cd0d89d'",
             "c.toml:4: [downloads.a] has more than one digest",
@@ -248,15 +257,37 @@ fn no_problem_repeats_a_secret() {
 }
 
 #[test]
-fn a_directory_is_left_out_and_the_rest_loads() {
-    let parsed =
-        toml("[downloads.a]\nurl='http://h/'\n[downloads.b]\nurl='http://h/'\nas='directory'");
-    let parsed = parsed.unwrap();
-    assert_eq!(parsed.file.bindings.len(), 1);
-    assert_eq!(
-        parsed.left_out[0].to_string(),
-        "c.toml:3: [downloads.b] is left out: `as = \"directory\"` is not supported yet"
-    );
+fn a_buildpack_is_found_under_both_hashes_of_its_key() {
+    let item = "[downloads.a]\nurl='http://h/'\nbuildpack_key='abc'";
+    let aliases = |text: &str| {
+        let bindings = good(text).bindings;
+        bindings["a"].aliases.iter().map(|alias| alias.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    let both = ["44bc2cf5ad770999", "900150983cd24fb0d6963f7d28e17f72"];
+    assert_eq!(aliases(item), both);
+    let more = format!("{item}\naliases = ['44bc2cf5ad770999', 'z', 'b']");
+    assert_eq!(aliases(&more), [both[0], both[1], "b", "z"]);
+    let twice = format!("{item}\n{}", item.replace("[downloads.a]", "[downloads.b]"));
+    let clashes =
+        both.map(|alias| format!("c.toml:4: the alias `{alias}` of `b` is also an alias of `a`"));
+    assert_eq!(toml(&twice).unwrap_err(), clashes);
+}
+
+#[test]
+fn a_directory_is_filled_as_it_is_read_unless_something_else_is_said() {
+    let text = "[downloads.a]\nurl='http://h/'\n[downloads.b]\nurl='http://h/'\nas='directory'\n\
+        [downloads.c]\nurl='http://h/'\nas='directory'\nfill='all'";
+    let told = |text: &str| {
+        let bindings = good(text).bindings;
+        ["a", "b", "c"].map(|name| (bindings[name].form, bindings[name].fill))
+    };
+    use Form::{Directory, File};
+    let (all, read) = (Fill::All, Fill::OnRead);
+    assert_eq!(told(text), [(File, all), (Directory, read), (Directory, all)]);
+    let text = format!("[defaults]\nas='directory'\n{text}");
+    assert_eq!(told(&text), [(Directory, read), (Directory, read), (Directory, all)]);
+    let text = text.replacen("as='directory'", "fill='all'", 1);
+    assert_eq!(told(&text), [(File, all), (Directory, all), (Directory, all)]);
 }
 
 #[test]
@@ -272,7 +303,7 @@ fn header_files_lie_in_the_secrets_directory() {
         let text =
             format!("[downloads.a]\nurl='http://h/'\nheaders = {{ A = {{ file = '{file}' }} }}");
         let parsed = read_as("c.toml", text.as_bytes(), &Secrets::Dir(secrets.clone()));
-        parsed.map(|p| p.file.bindings["a"].headers[0].value.clone())
+        parsed.map(|p| p.bindings["a"].headers[0].value.clone())
     };
     let file = |name: &str| Ok(HeaderValue::File(secrets.join(name)));
     assert_eq!(read("token"), file("token"));

@@ -1,0 +1,555 @@
+//! Archives shown as directories, from the origin to their bytes.
+
+use std::io::Write as _;
+
+use super::*;
+use crate::source::{Fill, Form, Integrity};
+use crate::tree::tests::{tars, zips};
+use crate::tree::{NodeNo, Ready, Tree, TreeError, Why};
+
+const LIMITS: Limits = Limits { quota: 64 * MIB, hard: 80 * MIB, min_free: 0 };
+
+fn directory(url: &str) -> Source {
+    Source { form: Form::Directory, fill: Fill::OnRead, ..source(url) }
+}
+
+fn rig() -> Rig {
+    Rig::with(LIMITS, table([("a", directory("http://h/a"))]))
+}
+
+/// Bytes that no method makes smaller.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(&mut next).flatten().take(length).collect()
+}
+
+fn deflated(path: &str, bytes: &[u8]) -> zips::File {
+    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    let data = encoder.finish().unwrap();
+    zips::File { data, method: 8, ..zips::File::new(path, bytes) }
+}
+
+/// A buildpack: one script, and beside it what is large.
+fn buildpack(large: usize) -> Arc<Vec<u8>> {
+    let mut files: Vec<_> = (0..large)
+        .map(|i| deflated(&format!("dependencies/{i:03}"), &noise(i as u64, 100_000)))
+        .collect();
+    files.insert(large / 2, deflated("bin/detect", b"#!/bin/sh\nexit 0\n").mode(0o100_755));
+    Arc::new(zips::Zip::of(files).bytes())
+}
+
+fn gz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn tag(tag: &str, bytes: &[u8]) -> Head {
+    head(Some(tag), Some(bytes.len() as u64))
+}
+
+/// Steps into a directory, as somebody does who walks down a path.
+async fn step_in(rig: &Rig, name: &str) -> (Opened, Arc<Tree>) {
+    let opened = rig.open(name).await.unwrap();
+    let tree = rig.cache.tree(&rig.entry(name), &opened.version);
+    (opened, tree)
+}
+
+async fn walk(tree: &Tree, path: &str) -> Result<Option<NodeNo>, TreeError> {
+    let mut at = NodeNo::ROOT;
+    for part in path.split('/') {
+        match tree.find(at, part.as_bytes()).await? {
+            Some(node) => at = node,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(at))
+}
+
+async fn read(tree: &Tree, path: &str) -> Result<Vec<u8>, TreeError> {
+    use std::os::unix::fs::FileExt as _;
+    let node = walk(tree, path).await?.expect(path);
+    let (file, range) = match tree.open(node).await? {
+        Ready::Whole { file, range } => (file, range),
+        Ready::Arriving => tree.read(node, 0..u64::MAX).await?,
+    };
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    file.read_exact_at(&mut bytes, range.start).unwrap();
+    Ok(bytes)
+}
+
+/// Waits until the books say what the disk says.
+async fn settled(rig: &Rig) {
+    until("the account to agree with the disk", || {
+        let balance = rig.cache.ledger().balance();
+        balance.reserved == 0 && balance.stored == rig.cache.store.resident().unwrap()
+    })
+    .await;
+}
+
+async fn restarted(rig: Rig, table: Table) -> Rig {
+    let Rig { cache, dir, .. } = rig;
+    let gone = Arc::downgrade(&cache);
+    cache.stop().await;
+    cache.store.close().unwrap();
+    drop(cache);
+    until("the predecessor to end", || gone.strong_count() == 0).await;
+    Rig::over(dir, LIMITS, table)
+}
+
+#[tokio::test]
+async fn a_script_of_a_cold_zip_costs_a_few_small_requests() {
+    let rig = rig();
+    let zip = buildpack(80);
+    rig.will(Reply::Ranged(tag("1", &zip), zip.clone()));
+    let (_opened, tree) = step_in(&rig, "a").await;
+    assert_eq!(tree.whole().await.unwrap().nodes(), 84);
+    assert_eq!(read(&tree, "bin/detect").await.unwrap(), b"#!/bin/sh\nexit 0\n");
+    assert_eq!(walk(&tree, "bin/compile").await.unwrap(), None);
+    let ranges = rig.origin.ranges.lock().unwrap().clone();
+    assert!(ranges.len() <= 3, "{ranges:?}");
+    let came = rig.cache.counters().bytes_from_origin.get();
+    assert!(came < zip.len() as u64 / 16, "{came} of {}", zip.len());
+    let counters = rig.cache.counters();
+    assert_eq!(counters.trees_indexed.get(), 1);
+    until("the count", || counters.members_unpacked.get() == 1).await;
+}
+
+#[tokio::test]
+async fn everything_of_a_cold_zip_is_there_in_the_end() {
+    let rig = rig();
+    let zip = buildpack(20);
+    rig.will(Reply::Ranged(tag("1", &zip), zip.clone()));
+    let (opened, tree) = step_in(&rig, "a").await;
+    for i in 0..20 {
+        let bytes = read(&tree, &format!("dependencies/{i:03}")).await.unwrap();
+        assert!(bytes == noise(i, 100_000), "{i}");
+    }
+    read(&tree, "bin/detect").await.unwrap();
+    // What lies between the members is all that is missing, if anything.
+    assert!(opened.version.blob.filled() + 4096 > zip.len() as u64);
+}
+
+#[tokio::test]
+async fn with_a_digest_nothing_is_shown_before_it_has_matched_and_all_is_ready_then() {
+    let zip = buildpack(20);
+    let declared = Source { digest: sha256(&zip), ..directory("http://h/a") };
+    let rig = Rig::with(LIMITS, table([("a", declared)]));
+    rig.will(Reply::Ranged(tag("1", &zip), zip.clone()));
+    let (opened, tree) = step_in(&rig, "a").await;
+    committed(&opened).await;
+    assert_eq!(read(&tree, "bin/detect").await.unwrap().len(), 17);
+    assert_eq!(rig.cache.counters().bytes_from_origin.get(), zip.len() as u64);
+    assert_eq!(rig.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_tar_with_a_digest_is_unpacked_while_it_arrives() {
+    let (small, large) = (noise(1, 3000), noise(2, 2 << 20));
+    let members = [tars::file("bin/detect", &small), tars::file("large", &large)];
+    let tar = Arc::new(gz(&tars::tar(members)));
+    let declared = Source { digest: sha256(&tar), ..directory("http://h/a") };
+    let rig = Rig::with(LIMITS, table([("a", declared)]));
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(tag("1", &tar), sent));
+    let entry = rig.entry("a");
+    let opening = rig.cache.open(&entry);
+    let arriving = async {
+        let (most, rest) = tar.split_at(tar.len() - 1000);
+        body.send(Ok(bytes::Bytes::copy_from_slice(most))).unwrap();
+        until("the tree", || !rig.cache.blobs.lock().unwrap().is_empty()).await;
+        let blob = *rig.cache.blobs.lock().unwrap().keys().next().unwrap();
+        until("the tree", || rig.cache.known_tree(blob).is_some()).await;
+        let tree = rig.cache.known_tree(blob).unwrap();
+        assert!(read(&tree, "bin/detect").await.unwrap() == small);
+        assert!(rig.entry("a").version().is_none(), "nobody sees it yet");
+        body.send(Ok(bytes::Bytes::copy_from_slice(rest))).unwrap();
+        drop(body);
+    };
+    let (opened, ()) = tokio::join!(opening, arriving);
+    let opened = opened.unwrap();
+    let tree = rig.cache.tree(&entry, &opened.version);
+    assert!(read(&tree, "large").await.unwrap() == large);
+    assert!(read(&tree, "bin/detect").await.unwrap() == small);
+    tree.whole().await.unwrap();
+    assert_eq!(rig.cache.counters().trees_indexed.get(), 1, "built once");
+}
+
+#[tokio::test]
+async fn what_does_not_have_its_digest_leaves_nothing_of_its_tree() {
+    let tar = gz(&tars::tar([tars::file("f", noise(1, 100_000))]));
+    let declared = Source { digest: sha256(b"other"), ..directory("http://h/a") };
+    let rig = Rig::with(LIMITS, table([("a", declared)]));
+    rig.will(found("1", &tar)).will(found("1", &tar));
+    let error = rig.open("a").await.err().unwrap();
+    assert_eq!((error.why, error.errno), (Refusal::Digest, libc::EIO));
+    until("everything to go", || rig.cache.ledger().balance() == Balance::default()).await;
+    assert_eq!(rig.cache.store.resident().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn with_a_digest_checked_at_the_end_members_are_read_before_it_and_not_after_it_failed() {
+    let zip = buildpack(20);
+    let eventual =
+        |digest| Source { digest, integrity: Integrity::Eventual, ..directory("http://h/a") };
+    let rig = Rig::with(LIMITS, table([("a", eventual(sha256(b"other")))]));
+    rig.will(Reply::Ranged(tag("1", &zip), zip.clone()));
+    let (opened, tree) = step_in(&rig, "a").await;
+    assert_eq!(read(&tree, "bin/detect").await.unwrap().len(), 17);
+    assert!(!opened.version.complete());
+    opened.version.blob.want_all();
+    until("the end", || opened.version.blob.broken().is_some()).await;
+    read(&tree, "bin/detect").await.unwrap_err();
+    let blob = opened.version.blob.id();
+    until("the kernel to be told", || rig.told.cleared.lock().unwrap().contains(&blob)).await;
+}
+
+#[tokio::test]
+async fn archive_and_tree_are_evicted_together() {
+    let rig = Rig::with(
+        Limits { quota: 5 * MIB, hard: 6 * MIB, min_free: 0 },
+        table([("a", directory("http://h/a")), ("b", source("http://h/b"))]),
+    );
+    let zip = buildpack(20);
+    rig.will(found("1", &zip));
+    let (opened, tree) = step_in(&rig, "a").await;
+    for i in 0..20 {
+        read(&tree, &format!("dependencies/{i:03}")).await.unwrap();
+    }
+    committed(&opened).await;
+    settled(&rig).await;
+    let balance = rig.cache.ledger().balance();
+    assert!(balance.trees >= 20 * 100_000, "{balance:?}");
+    assert!(balance.stored > balance.trees + zip.len() as u64, "{balance:?}");
+    // Held, it stays, and what needs its room is refused.
+    let large = vec![0; 3 << 20];
+    rig.will(found("1", &large));
+    assert_eq!(errno(rig.open("b").await), libc::ENOSPC);
+    let blob = opened.version.blob.id();
+    drop((opened, tree));
+    until("nobody to hold it", || rig.cache.ledger().pins(blob) == 0).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    rig.will(found("1", &large));
+    committed(&rig.open("b").await.unwrap()).await;
+    assert!(rig.entry("a").version().is_none());
+    settled(&rig).await;
+    assert_eq!(rig.cache.ledger().balance().trees, 0);
+}
+
+#[tokio::test]
+async fn growing_a_tree_evicts_others_and_stops_before_the_hard_limit() {
+    let rig = Rig::with(
+        Limits { quota: 12 * MIB, hard: 14 * MIB, min_free: 0 },
+        table([("a", directory("http://h/a")), ("b", source("http://h/b"))]),
+    );
+    rig.will(found("1", &vec![0; 6 << 20]));
+    let other = rig.open("b").await.unwrap();
+    committed(&other).await;
+    // Zeros, so that the archive is small and its tree is not.
+    let zip = zips::Zip::of((0..3).map(|i| deflated(&format!("{i}"), &vec![i; 2 << 20]))).bytes();
+    rig.will(found("1", &zip));
+    let (opened, tree) = step_in(&rig, "a").await;
+    assert_eq!(read(&tree, "0").await.unwrap().len(), 2 << 20);
+    assert_eq!(read(&tree, "1").await.unwrap().len(), 2 << 20);
+    let balance = rig.cache.ledger().balance();
+    assert!(balance.stored + balance.reserved <= 14 * MIB, "{balance:?}");
+    drop(other);
+    until("nobody to hold it", || {
+        rig.entry("b")
+            .version()
+            .is_some_and(|version| rig.cache.ledger().pins(version.blob.id()) == 0)
+    })
+    .await;
+    assert_eq!(read(&tree, "2").await.unwrap(), vec![2; 2 << 20]);
+    settled(&rig).await;
+    drop(opened);
+}
+
+#[tokio::test]
+async fn a_tree_outlives_the_daemon() {
+    let rig = rig();
+    let zip = buildpack(20);
+    rig.will(found("1", &zip));
+    let (opened, tree) = step_in(&rig, "a").await;
+    read(&tree, "dependencies/001").await.unwrap();
+    committed(&opened).await;
+    settled(&rig).await;
+    let trees = rig.cache.ledger().balance().trees;
+    drop((opened, tree));
+    let rig = restarted(rig, table([("a", directory("http://h/a"))])).await;
+    assert_eq!(rig.cache.ledger().balance().trees, trees);
+    settled(&rig).await;
+    rig.will(Reply::NotModified);
+    let (_opened, tree) = step_in(&rig, "a").await;
+    assert!(read(&tree, "dependencies/001").await.unwrap() == noise(1, 100_000));
+    let counters = rig.cache.counters();
+    assert_eq!(counters.members_unpacked.get(), 0, "it was there");
+    assert_eq!(counters.bytes_from_origin.get(), 0);
+    assert!(read(&tree, "dependencies/002").await.unwrap() == noise(2, 100_000));
+    settled(&rig).await;
+}
+
+#[tokio::test]
+async fn a_part_that_is_gone_on_with_keeps_its_tree() {
+    let rig = rig();
+    let zip = buildpack(60);
+    rig.will(Reply::Ranged(tag("1", &zip), zip.clone()));
+    let (opened, tree) = step_in(&rig, "a").await;
+    for i in 0..24 {
+        read(&tree, &format!("dependencies/{i:03}")).await.unwrap();
+    }
+    let first = opened.version.blob.id();
+    drop((opened, tree));
+    let rig = restarted(rig, table([("a", directory("http://h/a"))])).await;
+    let trees = rig.cache.ledger().balance().trees;
+    assert!(trees >= 24 * 100_000);
+    *rig.origin.ranged.lock().unwrap() = Some(zip.clone());
+    rig.will(Reply::NotModified);
+    let (opened, tree) = step_in(&rig, "a").await;
+    assert_ne!(opened.version.blob.id(), first);
+    assert_eq!(rig.cache.ledger().tree(opened.version.blob.id()), trees);
+    assert!(read(&tree, "dependencies/007").await.unwrap() == noise(7, 100_000));
+    let ranges = rig.origin.ranges.lock().unwrap().clone();
+    assert_eq!(rig.cache.counters().bytes_from_origin.get(), 0, "{ranges:?}");
+    assert!(read(&tree, "dependencies/050").await.unwrap() == noise(50, 100_000));
+}
+
+#[tokio::test]
+async fn what_could_never_fit_is_refused_and_remembered_until_the_catalog_changes() {
+    let rig = Rig::with(
+        Limits { quota: 2 * MIB, hard: 3 * MIB, min_free: 0 },
+        table([("a", directory("http://h/a")), ("a.zip", source("http://h/a"))]),
+    );
+    let zip = zips::Zip::of([deflated("zeros", &vec![0; 4 << 20])]).bytes();
+    rig.will(found("1", &zip));
+    let (opened, tree) = step_in(&rig, "a").await;
+    let error = tree.whole().await.err().unwrap();
+    assert_eq!((error.why, error.errno), (Why::TooLarge, libc::EFBIG));
+    assert!(error.message.contains("hard limit"), "{error}");
+    committed(&opened).await;
+    // Another tree of it is refused without a look, and the file is read all the same.
+    drop(tree);
+    let again = rig.cache.tree(&rig.entry("a"), &opened.version);
+    assert_eq!(again.whole().await.err().unwrap().why, Why::TooLarge);
+    let (_, shown) = rig.entry("a").tree_error().unwrap();
+    assert_eq!((shown.why, shown.errno), (Refusal::TooLarge, libc::EFBIG));
+    assert!(rig.entry("a.zip").last_error().is_none());
+    assert!(bytes_of(&rig.open("a.zip").await.unwrap()).await == zip);
+    assert!(rig.entry("a").refused_tree(opened.version.blob.id()).is_some());
+    rig.cache.bind(table([("a", directory("http://h/a")), ("a.zip", source("http://h/a"))]));
+    assert!(rig.entry("a").refused_tree(opened.version.blob.id()).is_none());
+}
+
+#[tokio::test]
+async fn what_is_no_archive_says_so_and_does_no_harm_to_the_file() {
+    let rig =
+        Rig::with(LIMITS, table([("a", directory("http://h/a")), ("a.zip", source("http://h/a"))]));
+    rig.will(found("1", &noise(1, 5000)));
+    let (opened, tree) = step_in(&rig, "a").await;
+    let error = tree.whole().await.err().unwrap();
+    assert_eq!((error.why, error.errno), (Why::Damaged, libc::EIO));
+    let (_, shown) = rig.entry("a").tree_error().unwrap();
+    assert_eq!(shown.why, Refusal::Archive);
+    assert!(bytes_of(&opened).await == noise(1, 5000));
+    // The next version is another matter.
+    let zip = buildpack(1);
+    later().await;
+    rig.will(found("2", &zip));
+    let (_opened, tree) = step_in(&rig, "a").await;
+    tree.whole().await.unwrap();
+    assert!(rig.entry("a").tree_error().is_none());
+}
+
+#[tokio::test]
+async fn a_withdrawn_directory_goes_with_its_last_holder() {
+    let rig = rig();
+    let zip = buildpack(2);
+    rig.will(found("1", &zip));
+    let (opened, tree) = step_in(&rig, "a").await;
+    read(&tree, "dependencies/000").await.unwrap();
+    committed(&opened).await;
+    let moved = rig.cache.bind(Table { may_prune: true, ..Table::default() });
+    assert_eq!(moved.len(), 1);
+    assert!(read(&tree, "dependencies/001").await.unwrap() == noise(1, 100_000));
+    drop((opened, tree));
+    until("everything to go", || rig.cache.ledger().balance() == Balance::default()).await;
+    assert_eq!(rig.cache.store.resident().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_archive_that_may_not_be_kept_goes_once_nobody_is_in_it() {
+    let rig = rig();
+    let zip = buildpack(2);
+    rig.will(Reply::Body(head(None, Some(zip.len() as u64)), zip.to_vec()));
+    let (opened, tree) = step_in(&rig, "a").await;
+    assert!(!opened.version.keep);
+    assert!(read(&tree, "dependencies/000").await.unwrap() == noise(0, 100_000));
+    let blob = opened.version.blob.id();
+    until("the kernel to be told", || rig.told.cleared.lock().unwrap().contains(&blob)).await;
+    assert!(read(&tree, "dependencies/001").await.unwrap() == noise(1, 100_000));
+    settled(&rig).await;
+    drop((opened, tree));
+    until("everything to go", || rig.cache.ledger().balance() == Balance::default()).await;
+    assert_eq!(rig.cache.store.resident().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_came_of_a_broken_archive_stays_readable() {
+    let rig = rig();
+    let (first, second) = (noise(1, 200_000), noise(2, 200_000));
+    let tar = tars::tar([tars::file("first", &first), tars::file("second", &second)]);
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(tag("1", &tar), sent));
+    let (opened, tree) = step_in(&rig, "a").await;
+    body.send(Ok(bytes::Bytes::copy_from_slice(&tar[..300_000]))).unwrap();
+    assert!(read(&tree, "first").await.unwrap() == first);
+    body.send(Err(failure(FailureKind::BadAnswer))).unwrap();
+    until("the end", || opened.version.blob.broken().is_some()).await;
+    let error = walk(&tree, "third").await.unwrap_err();
+    assert_eq!(error.errno, libc::EIO);
+    assert!(read(&tree, "first").await.unwrap() == first);
+    // The next who steps in gets it whole.
+    until("the failure to be noted", || rig.entry("a").version().is_none()).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    rig.will(found("1", &tar));
+    let (_again, tree) = step_in(&rig, "a").await;
+    assert!(read(&tree, "second").await.unwrap() == second);
+}
+
+#[tokio::test]
+async fn an_idle_download_of_a_directory_gives_way_to_who_needs_its_room() {
+    let rig = Rig::with(
+        Limits { quota: 8 * MIB, hard: 9 * MIB, min_free: 0 },
+        table([("a", directory("http://h/a")), ("b", source("http://h/b"))]),
+    );
+    let zip = buildpack(40);
+    rig.will(Reply::Ranged(tag("1", &zip), zip.clone()));
+    let (opened, tree) = step_in(&rig, "a").await;
+    for i in 0..12 {
+        read(&tree, &format!("dependencies/{i:03}")).await.unwrap();
+    }
+    let large = vec![0; 7 << 20];
+    rig.will(found("1", &large));
+    let blob = opened.version.blob.id();
+    let reference = rig.cache.ledger().refer(blob);
+    drop((opened, tree));
+    until("nobody to be in it", || rig.cache.ledger().pins(blob) == 1).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    // The kernel holds it: the one who needs the room hears so soon.
+    let began = std::time::Instant::now();
+    assert_eq!(errno(rig.open("b").await), libc::ENOSPC);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(rig.told.cleared.lock().unwrap().contains(&blob), "it was asked to forget it");
+    drop(reference);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    rig.will(found("1", &large));
+    let began = std::time::Instant::now();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    committed(&rig.open("b").await.unwrap()).await;
+    assert!(began.elapsed() < Duration::from_secs(8));
+    assert!(rig.entry("a").version().is_none());
+    settled(&rig).await;
+}
+
+#[tokio::test]
+async fn an_operator_may_evict_what_an_idle_download_holds() {
+    let rig = rig();
+    let zip = buildpack(40);
+    rig.will(Reply::Ranged(tag("1", &zip), zip.clone()));
+    let (opened, tree) = step_in(&rig, "a").await;
+    for i in 0..16 {
+        read(&tree, &format!("dependencies/{i:03}")).await.unwrap();
+    }
+    let blob = opened.version.blob.id();
+    drop(tree);
+    assert!(matches!(rig.cache.evict(&rig.entry("a")).await, EvictOutcome::Pinned(_)));
+    drop(opened);
+    until("nobody to be in it", || rig.cache.ledger().pins(blob) == 1).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let evicted = rig.cache.evict(&rig.entry("a")).await;
+    assert!(matches!(evicted, EvictOutcome::Evicted(bytes) if bytes > 3_000_000), "{evicted:?}");
+    until("everything to go", || rig.cache.ledger().balance() == Balance::default()).await;
+    assert_eq!(rig.cache.store.resident().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn nothing_moves_on_within_a_second_of_the_last_move() {
+    let rig = rig();
+    rig.will(found("1", &buildpack(1)));
+    let fresh = |rig: &Rig| rig.cache.is_fresh(&rig.entry("a"));
+    assert!(!fresh(&rig), "nothing is at hand");
+    let (opened, _tree) = step_in(&rig, "a").await;
+    committed(&opened).await;
+    tokio::time::sleep(rig.cache.timing().window * 2).await;
+    assert!(fresh(&rig));
+    later().await;
+    assert!(!fresh(&rig));
+    // The origin fails: the copy may be used without another question while that is remembered.
+    rig.will(Reply::Fail(FailureKind::Status));
+    rig.open("a").await.unwrap();
+    assert!(fresh(&rig));
+    later().await;
+    // A version that fails brings the one before it back, which is a move too.
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(head(Some("2"), Some(10)), sent));
+    let second = rig.open("a").await.unwrap();
+    assert_ne!(second.version.blob.id(), opened.version.blob.id());
+    body.send(Err(failure(FailureKind::BadAnswer))).unwrap();
+    until("the first to be back", || {
+        rig.entry("a").version().is_some_and(|v| v.blob.id() == opened.version.blob.id())
+    })
+    .await;
+    assert!(fresh(&rig));
+}
+
+/// Catalogs are bound, and files closed, by threads that do not belong to the runtime.
+#[tokio::test]
+async fn the_kernel_is_asked_to_forget_what_was_replaced_or_withdrawn_from_any_thread() {
+    let rig = rig();
+    rig.will(found("1", &buildpack(1)));
+    let (first, _tree) = step_in(&rig, "a").await;
+    committed(&first).await;
+    later().await;
+    rig.will(found("2", &buildpack(2)));
+    let (second, _other) = step_in(&rig, "a").await;
+    committed(&second).await;
+    let cleared = |opened: &Opened| {
+        let blob = opened.version.blob.id();
+        rig.told.cleared.lock().unwrap().contains(&blob)
+    };
+    until("the first to be forgotten", || cleared(&first)).await;
+    assert!(!cleared(&second));
+    let (cache, entry) = (rig.cache.clone(), rig.entry("a"));
+    let elsewhere = std::thread::spawn(move || {
+        cache.tell_leaving(&entry);
+        cache.bind(Table { may_prune: true, ..Table::default() });
+    });
+    elsewhere.join().unwrap();
+    assert!(cleared(&second));
+}
+
+#[tokio::test]
+async fn a_directory_that_is_gone_says_so() {
+    let rig = rig();
+    rig.will(found("1", &buildpack(1)));
+    let (opened, tree) = step_in(&rig, "a").await;
+    committed(&opened).await;
+    assert!(!rig.entry("a").is_gone());
+    later().await;
+    rig.will(Reply::Fail(FailureKind::Gone));
+    assert_eq!(errno(rig.open("a").await), libc::ENOENT);
+    assert!(rig.entry("a").is_gone());
+    // Whoever stands in it keeps it.
+    assert!(read(&tree, "dependencies/000").await.unwrap() == noise(0, 100_000));
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    rig.will(found("2", &buildpack(1)));
+    rig.open("a").await.unwrap();
+    assert!(!rig.entry("a").is_gone());
+}
