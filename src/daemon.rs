@@ -160,6 +160,7 @@ impl Parts {
                 window: config.revalidate_window,
                 stall: within.map_or(STALL, |within| within.min(STALL)),
                 max_downloads: config.max_downloads,
+                archives: config.archives,
             },
             table::of(catalogs.bindings()),
         );

@@ -9,6 +9,7 @@ mod callers;
 mod dispatch;
 mod notify;
 mod passthrough;
+mod sweep;
 
 use std::fs::File;
 use std::io;
@@ -65,8 +66,13 @@ impl Connection {
         let passthrough = Arc::new(Passthrough::default());
         let callers = callers::Callers::new(counters.clone(), answer_within);
         let runtime = tokio::runtime::Handle::current();
-        let dispatch =
-            Dispatch { fs, runtime, callers, counters, passthrough: passthrough.clone() };
+        let dispatch = Dispatch {
+            fs: fs.clone(),
+            runtime,
+            callers,
+            counters,
+            passthrough: passthrough.clone(),
+        };
         // Access is decided by mount(2); with any other ACL the library would filter once more.
         let mut config = Config::default();
         config.acl = SessionACL::All;
@@ -77,7 +83,7 @@ impl Connection {
             None => passthrough.turned_off(),
         }
         let session = session.spawn()?;
-        let teller = Arc::new(Teller::start(session.notifier())?);
+        let teller = Arc::new(Teller::start(session.notifier(), &fs)?);
         Ok(Connection { session, teller, passthrough })
     }
 

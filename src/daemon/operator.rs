@@ -1,6 +1,6 @@
 //! What an operator sees and does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -15,13 +15,14 @@ use crate::config::Config;
 use crate::control::{
     CatalogState, CatalogStatus, ConflictStatus, Counters, EvictRefusal, EvictRefused, Evicted,
     LastError, NameCounts, NameState, NameStatus, Now, Operator, PassthroughStatus, ReloadReport,
-    Space, Status,
+    Space, Status, TreeStatus,
 };
 use crate::fs::Fs;
 use crate::kernel::Passthrough;
 use crate::origin::HttpOrigin;
+use crate::source::Form;
 use crate::store::Store;
-use crate::types::{Bytes, Name, Pending};
+use crate::types::{BlobId, Bytes, Name, Pending};
 
 /// How many last errors `status` shows.
 const LAST_ERRORS: usize = 50;
@@ -103,6 +104,7 @@ impl Daemon {
         for name in self.cache.bind(table::of(&change.bindings)) {
             self.teller.leaving(&name);
         }
+        self.teller.relisted();
         tracing::info!(
             added = diff.added.len(),
             removed = diff.removed.len(),
@@ -112,13 +114,19 @@ impl Daemon {
         );
     }
 
-    fn name_status(&self, entry: &Arc<Entry>, bindings: &Bindings) -> NameStatus {
-        let binding = bindings.get(entry.name().as_str());
+    fn name_status(
+        &self,
+        name: &Name,
+        form: Form,
+        entry: &Arc<Entry>,
+        bindings: &Bindings,
+    ) -> NameStatus {
+        let binding = bindings.get(name.as_str());
         let version = entry.version().filter(|v| self.cache.ledger().contains(v.blob.id()));
-        let error = entry.last_error();
+        let error = failure(form, entry);
         let blob = version.as_ref().map(|version| &version.blob);
         NameStatus {
-            name: entry.name().clone(),
+            name: name.clone(),
             state: state(entry, version.as_deref(), error.as_ref().map(|(_, e)| e)),
             conflict: binding.is_some_and(|b| b.conflict.is_some()),
             url: entry.source().shown_url(),
@@ -135,12 +143,28 @@ impl Daemon {
                 .filter(|version| version.complete())
                 .and_then(|version| version.digest.as_ref().map(ToString::to_string)),
             pins: blob.map_or(0, |blob| u64::from(self.cache.ledger().pins(blob.id()))),
-            validated_at: version.and_then(|_| entry.validated_at()).map(Into::into),
-            last_error: error.map(|error| last_error(entry, error)),
+            validated_at: blob.and_then(|_| entry.validated_at()).map(Into::into),
+            last_error: error.map(|error| last_error(name, error)),
             owners: binding
                 .map(|b| b.owners.iter().map(|owner| owner.as_str().to_owned()).collect())
                 .unwrap_or_default(),
-            aliases: entry.source().aliases.clone(),
+            aliases: binding.map(|b| b.source.aliases.clone()).unwrap_or_default(),
+            tree: match (form, blob) {
+                (Form::Directory, Some(blob)) => Some(self.tree_status(blob.id())),
+                _ => None,
+            },
+            form,
+        }
+    }
+
+    fn tree_status(&self, blob: BlobId) -> TreeStatus {
+        let tree = self.cache.known_tree(blob);
+        let index = tree.as_ref().and_then(|tree| tree.index());
+        TreeStatus {
+            indexed: index.is_some(),
+            // Its root is none.
+            members: index.map(|index| u64::from(index.nodes()).saturating_sub(1)),
+            unpacked: Bytes(self.cache.ledger().tree(blob)),
         }
     }
 
@@ -156,6 +180,7 @@ impl Daemon {
             pinned: Bytes(balance.pinned + balance.held),
             idle: Bytes(balance.idle),
             condemned: Bytes(balance.condemned),
+            trees: Bytes(balance.trees),
             reserved: Bytes(balance.reserved),
             blobs: balance.blobs,
         }
@@ -178,6 +203,8 @@ impl Daemon {
             evicted_bytes: Bytes(counters.evicted_bytes.get()),
             evicted_then_wanted_again: counters.evicted_then_wanted.get(),
             damaged: counters.damaged.get(),
+            trees_indexed: counters.trees_indexed.get(),
+            members_unpacked: counters.members_unpacked.get(),
             refusals: counters
                 .refusals()
                 .map(|(why, count)| (why.as_str().to_owned(), count))
@@ -191,9 +218,17 @@ impl Daemon {
     }
 }
 
-fn last_error(entry: &Entry, (at, error): (SystemTime, OpenError)) -> LastError {
+/// Returns why a name cannot be used in this form, and since when.
+fn failure(form: Form, entry: &Entry) -> Option<(SystemTime, OpenError)> {
+    match form {
+        Form::File => entry.last_error(),
+        Form::Directory => entry.tree_error(),
+    }
+}
+
+fn last_error(name: &Name, (at, error): (SystemTime, OpenError)) -> LastError {
     LastError {
-        name: entry.name().clone(),
+        name: name.clone(),
         kind: error.why.as_str().to_owned(),
         message: error.message,
         at: at.into(),
@@ -224,19 +259,23 @@ impl Operator for Daemon {
     fn status(&self) -> Status {
         let known = self.known();
         let Known { bindings, problems, opinions } = &*known;
-        let entries = self.cache.names().downloads();
-        let mut names = NameCounts { total: entries.len() as u64, ..NameCounts::default() };
+        let shown = self.cache.names();
+        let rows = shown.downloads();
+        let mut names = NameCounts { total: rows.len() as u64, ..NameCounts::default() };
         let mut errors = Vec::new();
-        let mut flights = 0;
-        for entry in &entries {
-            flights += u64::from(entry.flying());
+        let mut flying = HashSet::new();
+        for (name, form, entry) in rows {
+            if entry.flying() {
+                // A file and a directory may be one download.
+                flying.insert(Arc::as_ptr(entry));
+            }
             match entry.version() {
                 Some(version) if version.complete() => names.ready += 1,
                 Some(_) => names.fetching += 1,
                 None if entry.flying() => names.fetching += 1,
                 None => names.absent += 1,
             }
-            errors.extend(entry.last_error().map(|error| last_error(entry, error)));
+            errors.extend(failure(form, entry).map(|error| last_error(name, error)));
         }
         errors.sort_by_key(|error| std::cmp::Reverse(error.at));
         errors.truncate(LAST_ERRORS);
@@ -259,7 +298,7 @@ impl Operator for Daemon {
             now: Now {
                 open_handles: self.fs.handles() as u64,
                 waiting_requests: counters.waiting.get(),
-                flights,
+                flights: flying.len() as u64,
             },
             names,
             last_errors: errors,
@@ -289,15 +328,17 @@ impl Operator for Daemon {
 
     fn names(&self) -> Vec<NameStatus> {
         let known = self.known();
-        let entries = self.cache.names().downloads();
-        entries.iter().map(|entry| self.name_status(entry, &known.bindings)).collect()
+        let names = self.cache.names();
+        let rows = names.downloads().into_iter();
+        rows.map(|(name, form, entry)| self.name_status(name, form, entry, &known.bindings))
+            .collect()
     }
 
     fn evict(&self, name: Name) -> Pending<'_, Result<Evicted, EvictRefused>> {
         Box::pin(async move {
             let refused = |reason, message| Err(EvictRefused { reason, message });
             let names = self.cache.names();
-            let Some(Shown::Download(entry)) = names.get(name.as_str()) else {
+            let Some((_, entry)) = names.get(name.as_str()).and_then(Shown::download) else {
                 let text = format!("{name}: no catalog binds this name; see `cached-downloads ls`");
                 return refused(EvictRefusal::UnknownName, text);
             };

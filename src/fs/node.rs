@@ -93,8 +93,8 @@ impl Inode {
 }
 
 impl Node {
-    pub(super) fn new(ino: Ino, entry: Arc<Entry>) -> Node {
-        let number = number(entry.name().as_str());
+    pub(super) fn new(ino: Ino, name: &Name, entry: Arc<Entry>) -> Node {
+        let number = number(name.as_str());
         Node {
             ino,
             number,

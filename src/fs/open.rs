@@ -4,6 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use super::node::{Inode, Node};
+use super::nodeid::{Place, place};
 use super::{Fs, How, Refused};
 use crate::cache::{Entry, OpenError, Pin, Shows, Version};
 use crate::metrics::Refusal;
@@ -16,11 +17,17 @@ impl Fs {
     /// ESTALE when the name has moved to another inode, after the kernel was told: it looks the
     /// name up once more and opens that one. Else as [`Cache::open`](crate::cache::Cache::open).
     pub async fn open(&self, ino: Ino) -> Result<How, Refused> {
-        let inode = self.file(ino)?;
+        self.cache.counters().opens.inc();
+        let inode = match place(ino) {
+            Place::Root => return Err(Refused::Errno(libc::EISDIR)),
+            Place::Name => self.inode(ino)?,
+            Place::Tree(number, node) => {
+                return self.open_member(&self.crown(number)?, node).await;
+            }
+        };
         let Inode::File(node) = &*inode else {
             return Err(Refused::Errno(libc::ELOOP));
         };
-        self.cache.counters().opens.inc();
         let bound = self.version_of(node);
         if let Some(version) = &bound
             && alive(Some(version))
@@ -90,6 +97,13 @@ impl Fs {
 
     /// Closes one handle. A body that may not be kept goes with the last.
     pub fn release(&self, ino: Ino) {
+        if let Place::Tree(number, _) = place(ino) {
+            // Where the kernel was faster to forget it, everything has fallen already.
+            if let Ok(crown) = self.crown(number) {
+                crown.released();
+            }
+            return;
+        }
         let Ok(inode) = self.inode(ino) else { return };
         let Inode::File(node) = &*inode else { return };
         let (pin, last) = node.release();

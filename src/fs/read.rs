@@ -6,11 +6,14 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
+use super::crown::Crown;
 use super::node::Inode;
+use super::nodeid::{Place, place};
 use super::{Buffer, Fs, Refused};
 use crate::cache::OpenError;
 use crate::sys;
-use crate::types::Ino;
+use crate::tree::NodeNo;
+use crate::types::{Ino, Name};
 
 impl Fs {
     /// Reads up to `size` bytes at `offset`: fewer only at the end. Returns at once when they are
@@ -19,14 +22,20 @@ impl Fs {
     /// # Errors
     /// ETIMEDOUT when no byte came within the deadline, EIO when the download failed.
     pub async fn read(&self, ino: Ino, offset: u64, size: u32) -> Result<Buffer, Refused> {
-        let inode = self.file(ino)?;
+        let wanted = offset..offset.saturating_add(u64::from(size));
+        let inode = match place(ino) {
+            Place::Root => return Err(Refused::Errno(libc::EISDIR)),
+            Place::Name => self.inode(ino)?,
+            Place::Tree(number, node) => {
+                return self.read_member(&self.crown(number)?, node, wanted).await;
+            }
+        };
         let Inode::File(node) = &*inode else {
             return Err(Refused::Errno(libc::EINVAL));
         };
         let Some((version, file)) = node.reading() else {
             return Err(Refused::Errno(libc::EBADF));
         };
-        let wanted = offset..offset.saturating_add(u64::from(size));
         let blob = &version.blob;
         if let Some(broken) = blob.broken().filter(|broken| broken.tainted) {
             return Err(OpenError::from(broken).into());
@@ -42,6 +51,30 @@ impl Fs {
                 })?
             }
         };
+        self.bytes(node.entry().name(), file, range).await
+    }
+
+    /// Reads bytes of a member.
+    ///
+    /// # Errors
+    /// They do not come.
+    pub(super) async fn read_member(
+        &self,
+        crown: &Arc<Crown>,
+        node: NodeNo,
+        wanted: Range<u64>,
+    ) -> Result<Buffer, Refused> {
+        let (file, range) = self.find_bytes(crown, node, wanted).await?;
+        self.bytes(crown.name(), file, range).await
+    }
+
+    /// Reads bytes that are there; waits for the disk where they are not in memory.
+    async fn bytes(
+        &self,
+        name: &Name,
+        file: Arc<File>,
+        range: Range<u64>,
+    ) -> Result<Buffer, Refused> {
         let buffer = self.buffers.take((range.end - range.start) as usize);
         let read = match fill_now(buffer, &file, &range) {
             Ok(Ok(buffer)) => Ok(buffer),
@@ -52,8 +85,7 @@ impl Fs {
             Err(error) => Err(error),
         };
         read.map_err(|error| {
-            OpenError::disk(&format!("{}: cannot read its blob", node.entry().name()), &error)
-                .into()
+            OpenError::disk(&format!("{name}: cannot read its blob"), &error).into()
         })
     }
 }

@@ -1,8 +1,5 @@
 //! Inodes over a cache with a scripted origin, as a kernel would ask for them.
 
-use std::future::Future;
-use std::task::{Context, Poll, Waker};
-
 use tokio::sync::mpsc;
 
 use super::*;
@@ -10,12 +7,20 @@ use crate::cache::KernelSide;
 use crate::cache::tests::*;
 use crate::origin::FailureKind;
 use crate::source::{Integrity, Source};
-use crate::types::Pending;
+use crate::types::{BlobId, Pending};
 
 fn mounted(source: Source) -> (Rig, Fs) {
     let rig = Rig::new(table([("a", source)]));
     let fs = Fs::new(rig.cache.clone());
     (rig, fs)
+}
+
+/// Looks a name up, as a file's is: without waiting.
+fn look(fs: &Fs, name: &str) -> (Ino, Attr) {
+    match fs.lookup(Ino::ROOT, OsStr::new(name)) {
+        Some(Ok(Looked::Found { ino, attr, .. })) => (ino, attr),
+        other => panic!("{name}: {other:?}"),
+    }
 }
 
 async fn read(fs: &Fs, ino: Ino, offset: u64) -> Result<Vec<u8>, i32> {
@@ -30,7 +35,7 @@ async fn a_digest_that_turns_out_wrong_fails_the_handles() {
     let (rig, fs) = mounted(eventual);
     let (body, sent) = mpsc::unbounded_channel();
     rig.will(Reply::Slow(head(Some("1"), Some(5)), sent));
-    let (ino, _) = fs.lookup(Ino::ROOT, "a").unwrap();
+    let (ino, _) = look(&fs, "a");
     fs.open(ino).await.unwrap();
     let version = rig.entry("a").version().unwrap();
     body.send(Ok(b"wrong"[..].into())).unwrap();
@@ -46,7 +51,7 @@ async fn a_digest_that_turns_out_wrong_fails_the_handles() {
 async fn a_first_download_that_fails_does_not_spoil_the_inode_for_those_who_hold_it() {
     let strict = Source { digest: sha256(b"right"), ..source("http://h/a") };
     let (rig, fs) = mounted(strict);
-    let (ino, _) = fs.lookup(Ino::ROOT, "a").unwrap();
+    let (ino, _) = look(&fs, "a");
     rig.will(found("1", b"wrong"));
     assert_eq!(fs.open(ino).await.err().unwrap().errno(), libc::EIO);
     later().await;
@@ -72,6 +77,12 @@ impl KernelSide for Stuck {
         Box::pin(std::future::ready(()))
     }
 
+    fn clear(&self, _blob: BlobId) -> Pending<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn relisted(&self) {}
+
     fn leaving(&self, _name: &Name) {}
 }
 
@@ -82,7 +93,7 @@ async fn an_open_that_is_given_up_leaves_no_handle() {
     rig.cache.attach(Arc::new(Stuck));
     let fs = Fs::new(rig.cache.clone());
     rig.will(found("1", b"one"));
-    let (ino, _) = fs.lookup(Ino::ROOT, "a").unwrap();
+    let (ino, _) = look(&fs, "a");
     let opened = tokio::time::timeout(Duration::from_millis(300), fs.open(ino)).await;
     assert!(opened.is_err(), "it waits until the kernel knows the size");
     assert_eq!(fs.handles(), 0);
@@ -93,14 +104,14 @@ async fn an_inode_turns_whole_only_while_nobody_has_it_open() {
     let (rig, fs) = mounted(source("http://h/a"));
     let (body, sent) = mpsc::unbounded_channel();
     rig.will(Reply::Slow(head(Some("1"), Some(3)), sent));
-    let (ino, _) = fs.lookup(Ino::ROOT, "a").unwrap();
+    let (ino, _) = look(&fs, "a");
     assert!(matches!(fs.open(ino).await, Ok(How::Direct)));
     let version = rig.entry("a").version().unwrap();
     body.send(Ok(b"one"[..].into())).unwrap();
     drop(body);
     until("the commit", || version.complete()).await;
     assert!(matches!(fs.open(ino).await, Ok(How::Direct)));
-    let (other, _) = fs.lookup(Ino::ROOT, "a").unwrap();
+    let (other, _) = look(&fs, "a");
     assert_ne!(other, ino);
     assert!(matches!(fs.open(other).await, Ok(How::Whole(_))));
     let number = |shown: (Attr, Duration)| shown.0.number;
@@ -112,7 +123,7 @@ async fn an_inode_turns_whole_only_while_nobody_has_it_open() {
     for (ino, lookups) in [(ino, 1), (other, 1)] {
         fs.release(ino);
         fs.forget(ino, lookups);
-        assert!(fs.lookup(ino, "x").is_err());
+        assert!(matches!(fs.lookup(ino, OsStr::new("x")), Some(Err(_))));
     }
     until("the pins to fall", || rig.cache.ledger().balance().pins == 0).await;
 }
@@ -121,14 +132,14 @@ async fn an_inode_turns_whole_only_while_nobody_has_it_open() {
 async fn a_held_inode_keeps_its_version_and_a_path_gets_the_new_one() {
     let (rig, fs) = mounted(source("http://h/a"));
     rig.will(found("1", b"one"));
-    let (old, _) = fs.lookup(Ino::ROOT, "a").unwrap();
+    let (old, _) = look(&fs, "a");
     fs.open(old).await.unwrap();
     let version = rig.entry("a").version().unwrap();
     until("the commit", || version.complete()).await;
     later().await;
     rig.will(found("2", b"two"));
     assert_eq!(fs.open(old).await.err().unwrap().errno(), libc::ESTALE);
-    let (new, _) = fs.lookup(Ino::ROOT, "a").unwrap();
+    let (new, _) = look(&fs, "a");
     fs.open(new).await.unwrap();
     assert_eq!(read(&fs, new, 0).await.unwrap(), b"two");
     fs.open(old).await.unwrap();
@@ -140,11 +151,15 @@ async fn a_held_inode_keeps_its_version_and_a_path_gets_the_new_one() {
 async fn lookups_and_what_is_declared_ask_nothing() {
     let (rig, fs) = mounted(Source { size: Some(3), ..source("http://h/a") });
     rig.will(Reply::Fail(FailureKind::Gone));
-    let mut lookup = std::pin::pin!(async { fs.lookup(Ino::ROOT, "a") });
-    let mut context = Context::from_waker(Waker::noop());
-    let Poll::Ready(Ok((ino, attr))) = lookup.as_mut().poll(&mut context) else { panic!() };
+    let (ino, attr) = look(&fs, "a");
     assert_eq!((attr.size, fs.getattr(ino).await.unwrap().0.size), (3, 3));
-    assert_eq!(fs.lookup(Ino::ROOT, "b").err().unwrap().errno(), libc::ENOENT);
-    fs.readdir(Ino::ROOT, 0, |_| false).unwrap();
+    let missing = fs.lookup(Ino::ROOT, OsStr::new("b"));
+    assert!(matches!(missing, Some(Err(Refused::Errno(libc::ENOENT)))), "{missing:?}");
+    let mut names = Vec::new();
+    fs.listing(Ino::ROOT).await.unwrap().after(0, |line| {
+        names.push(line.name.to_owned());
+        false
+    });
+    assert_eq!(names, [".", "..", "a"]);
     assert_eq!(rig.asked(), 0);
 }

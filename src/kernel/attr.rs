@@ -1,5 +1,7 @@
 //! Attributes in the library's terms.
 
+use std::time::UNIX_EPOCH;
+
 use fuser::{FileAttr, FileType, INodeNo};
 
 use crate::fs::{Attr, Kind};
@@ -19,7 +21,7 @@ pub(super) fn file_attr(number: u64, attr: &Attr) -> FileAttr {
         crtime: attr.time,
         kind: file_type(attr.kind),
         perm: attr.mode,
-        nlink: if attr.kind == Kind::Directory { 2 } else { 1 },
+        nlink: attr.links,
         uid: 0,
         gid: 0,
         rdev: 0,
@@ -27,6 +29,25 @@ pub(super) fn file_attr(number: u64, attr: &Attr) -> FileAttr {
         flags: 0,
     }
 }
+
+/// What an entry without a nodeid carries, which says that there is nothing.
+pub(super) const NO_ATTR: FileAttr = FileAttr {
+    ino: INodeNo(0),
+    size: 0,
+    blocks: 0,
+    atime: UNIX_EPOCH,
+    mtime: UNIX_EPOCH,
+    ctime: UNIX_EPOCH,
+    crtime: UNIX_EPOCH,
+    kind: FileType::RegularFile,
+    perm: 0,
+    nlink: 0,
+    uid: 0,
+    gid: 0,
+    rdev: 0,
+    blksize: 0,
+    flags: 0,
+};
 
 pub(super) fn file_type(kind: Kind) -> FileType {
     match kind {

@@ -3,29 +3,26 @@
 use std::ffi::OsStr;
 use std::future::Future;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    AccessFlags, BsdFileFlags, Errno, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
+    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use tokio::runtime::Handle;
 
 use super::MAX_BACKGROUND;
-use super::attr::{file_attr, file_type};
+use super::attr::{NO_ATTR, file_attr, file_type};
 use super::callers::Callers;
 use super::passthrough::Passthrough;
-use crate::fs::{Fs, How, LONG, Line, Refused};
+use crate::fs::{Fs, How, Looked, Refused};
 use crate::metrics::Counters;
 use crate::types::Ino;
-
-/// Lines `.` and `..` come first; the names' own offsets are larger.
-const DOT: u64 = 1;
-const DOT_DOT: u64 = 2;
 
 /// The block size that statfs counts in.
 const BLOCK: u64 = 4096;
@@ -84,7 +81,12 @@ fn text(name: &OsStr) -> Result<&str, Errno> {
 impl Filesystem for Dispatch {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         // Each is used if the kernel has it; what is missing only costs speed.
-        for flag in [InitFlags::FUSE_PARALLEL_DIROPS, InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP] {
+        // Where a link points never changes: another target is another inode.
+        for flag in [
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+        ] {
             let _ = config.add_capabilities(flag);
         }
         if config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok() {
@@ -95,21 +97,30 @@ impl Filesystem for Dispatch {
         Ok(())
     }
 
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found = text(name).and_then(|name| {
-            self.fs.lookup(Ino(parent.0), name).map_err(|refused| errno(&refused))
-        });
-        match found {
-            // The nodeid goes out as the number here, so the attributes must not be kept: the
-            // GETATTR that follows brings the public one.
-            Ok((ino, attr)) => reply.entry_with_ttls(
-                &Duration::ZERO,
-                &LONG,
-                &file_attr(ino.0, &attr),
-                Generation(0),
-            ),
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let answer = |looked: Result<Looked, Errno>| match looked {
+            Ok(Looked::Found { ino, attr, attr_ttl, entry_ttl }) => {
+                let attr = file_attr(ino.0, &attr);
+                reply.entry_with_ttls(&attr_ttl, &entry_ttl, &attr, Generation(0));
+            }
+            // The kernel remembers a name that is missing by an entry without a nodeid.
+            Ok(Looked::Absent { ttl }) if ttl > Duration::ZERO => {
+                reply.entry_with_ttls(&Duration::ZERO, &ttl, &NO_ATTR, Generation(0));
+            }
+            Ok(Looked::Absent { .. }) => reply.error(Errno::ENOENT),
             Err(error) => reply.error(error),
+        };
+        let parent = Ino(parent.0);
+        let found = {
+            let _runtime = self.runtime.enter();
+            self.fs.lookup(parent, name)
+        };
+        if let Some(found) = found {
+            return answer(count(&self.counters, found));
         }
+        let (fs, name) = (self.fs.clone(), name.to_owned());
+        let operation = async move { fs.lookup_waiting(parent, &name).await };
+        self.run(request, operation, answer);
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, lookups: u64) {
@@ -125,11 +136,13 @@ impl Filesystem for Dispatch {
         });
     }
 
-    fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.fs.readlink(Ino(ino.0)) {
-            Ok(target) => reply.data(target.as_str().as_bytes()),
-            Err(refused) => reply.error(errno(&refused)),
-        }
+    fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
+        let fs = self.fs.clone();
+        let operation = async move { fs.readlink(Ino(ino.0)).await };
+        self.run(request, operation, |target| match target {
+            Ok(target) => reply.data(target.as_bytes()),
+            Err(error) => reply.error(error),
+        });
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -145,6 +158,7 @@ impl Filesystem for Dispatch {
             let flags = FopenFlags::FOPEN_NOFLUSH;
             match how {
                 Ok(How::Direct) => reply.opened(handle, flags | FopenFlags::FOPEN_DIRECT_IO),
+                Ok(How::Kept) => reply.opened(handle, flags | FopenFlags::FOPEN_KEEP_CACHE),
                 Ok(How::Whole(whole)) => match passthrough.backing(&whole, &reply) {
                     Some(id) => reply.opened_passthrough(handle, flags, &id),
                     None => reply.opened(handle, flags | FopenFlags::FOPEN_KEEP_CACHE),
@@ -187,26 +201,31 @@ impl Filesystem for Dispatch {
         reply.ok();
     }
 
+    fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        // The kernel then asks no more, and keeps what it read of a directory.
+        reply.error(Errno::ENOSYS);
+    }
+
     fn readdir(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        for (at, name) in [(DOT, "."), (DOT_DOT, "..")] {
-            if offset < at && reply.add(ino, at, FileType::Directory, name) {
-                return reply.ok();
+        let fs = self.fs.clone();
+        let operation = async move { fs.listing(Ino(ino.0)).await };
+        self.run(request, operation, move |listing| match listing {
+            Ok(listing) => {
+                listing.after(offset, |line| {
+                    let (number, kind) = (INodeNo(line.number), file_type(line.kind));
+                    reply.add(number, line.offset, kind, line.name)
+                });
+                reply.ok();
             }
-        }
-        let add = |line: Line| {
-            reply.add(INodeNo(line.number), line.offset, file_type(line.kind), line.name.as_str())
-        };
-        match self.fs.readdir(Ino(ino.0), offset.max(DOT_DOT), add) {
-            Ok(()) => reply.ok(),
-            Err(refused) => reply.error(errno(&refused)),
-        }
+            Err(error) => reply.error(error),
+        });
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
@@ -245,6 +264,21 @@ impl Filesystem for Dispatch {
     fn access(&self, _request: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
         // Everything is readable by all and nothing writable: the kernel need not ask again.
         reply.error(Errno::ENOSYS);
+    }
+
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _data: &[u8],
+        _length: u32,
+        reply: ReplyIoctl,
+    ) {
+        // What is asked is nearly always whether a file is a terminal: Python and grep do so.
+        reply.error(Errno::ENOTTY);
     }
 
     fn flush(

@@ -3,13 +3,15 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use fuser::{INodeNo, Notifier};
 use tokio::sync::oneshot;
 
+use super::sweep::{self, Order};
 use crate::cache::KernelSide;
-use crate::types::{Ino, Name, Pending};
+use crate::fs::Fs;
+use crate::types::{BlobId, Ino, Name, Pending};
 
 /// What the kernel is told.
 enum News {
@@ -21,41 +23,57 @@ enum News {
     Stale(Ino),
 }
 
-/// Hands news to the notifying thread.
-pub struct Teller(mpsc::Sender<(News, Option<oneshot::Sender<()>>)>);
+/// Hands news to the notifying threads.
+pub struct Teller {
+    news: mpsc::Sender<(News, Option<oneshot::Sender<()>>)>,
+    trees: mpsc::Sender<Order>,
+}
 
 impl Teller {
-    /// Starts the thread; it ends when the teller is dropped.
+    /// Starts the threads; they end when the teller is dropped.
     ///
     /// # Errors
     /// No thread could be started.
-    pub(super) fn start(notifier: Notifier) -> io::Result<Teller> {
+    pub(super) fn start(notifier: Notifier, fs: &Arc<Fs>) -> io::Result<Teller> {
+        let trees = sweep::start(notifier.clone(), fs)?;
         let (news, queue) = mpsc::channel::<(News, Option<oneshot::Sender<()>>)>();
+        // The cache behind it holds the teller.
+        let fs = Arc::downgrade(fs);
         std::thread::Builder::new().name("notify".into()).spawn(move || {
             while let Ok((news, done)) = queue.recv() {
-                tell(&notifier, &news);
+                let Some(fs) = fs.upgrade() else { return };
+                tell(&notifier, &fs, &news);
                 if let Some(done) = done {
                     // The one who waited may have died meanwhile.
                     let _ = done.send(());
                 }
             }
         })?;
-        Ok(Teller(news))
+        Ok(Teller { news, trees })
     }
 
     fn tell_and_wait(&self, news: News) -> Pending<'static, ()> {
         let (done, told) = oneshot::channel();
         // Fails only when the thread is gone, and the mount with it.
-        let _ = self.0.send((news, Some(done)));
+        let _ = self.news.send((news, Some(done)));
         Box::pin(async move {
             let _ = told.await;
         })
     }
 }
 
-fn tell(notifier: &Notifier, news: &News) {
+fn tell(notifier: &Notifier, fs: &Fs, news: &News) {
     let told = match news {
-        News::Moved(name) => notifier.inval_entry(INodeNo(Ino::ROOT.0), OsStr::new(name.as_str())),
+        News::Moved(name) => {
+            // Before and after: a LOOKUP that is answered in between may be dropped or not, and one
+            // taken for cold is answered at once.
+            fs.detach(name);
+            let passage = fs.doorway().enter();
+            let told = notifier.inval_entry(INodeNo(Ino::ROOT.0), OsStr::new(name.as_str()));
+            drop(passage);
+            fs.detach(name);
+            told
+        }
         News::Sized(ino, length) => size(notifier, INodeNo(ino.0), *length),
         // From the first byte, with no end: attributes and all pages.
         News::Stale(ino) => notifier.inval_inode(INodeNo(ino.0), 0, 0),
@@ -88,8 +106,22 @@ impl KernelSide for Teller {
         self.tell_and_wait(News::Stale(ino))
     }
 
+    fn clear(&self, blob: BlobId) -> Pending<'static, ()> {
+        let (done, told) = oneshot::channel();
+        // As above.
+        let _ = self.trees.send(Order::Clear(blob, done));
+        Box::pin(async move {
+            let _ = told.await;
+        })
+    }
+
+    fn relisted(&self) {
+        // As above.
+        let _ = self.trees.send(Order::Relist);
+    }
+
     fn leaving(&self, name: &Name) {
         // As above.
-        let _ = self.0.send((News::Moved(name.clone()), None));
+        let _ = self.news.send((News::Moved(name.clone()), None));
     }
 }

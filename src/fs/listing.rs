@@ -1,0 +1,134 @@
+//! Directories, line by line.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
+
+use super::crown::Crown;
+use super::nodeid::{Place, place};
+use super::step::refused;
+use super::{Fs, Kind, Refused};
+use crate::cache::{Names, Shown, number};
+use crate::tree::{Index, NodeNo};
+use crate::types::Ino;
+
+/// One line of a directory.
+pub struct Line<'a> {
+    /// Where reading goes on after this line.
+    pub offset: u64,
+    /// The public number.
+    pub number: u64,
+    /// What it is.
+    pub kind: Kind,
+    /// The name.
+    pub name: &'a OsStr,
+}
+
+/// Lines `.` and `..` come first; the names' own offsets are larger.
+const DOT: u64 = 1;
+const DOT_DOT: u64 = 2;
+
+/// A directory that can be read without waiting.
+pub enum Listing {
+    /// The directory of all names.
+    Names(Arc<Names>),
+    /// A directory of a tree.
+    Members {
+        /// What the tree holds.
+        index: Arc<Index>,
+        /// The tree.
+        crown: Arc<Crown>,
+        /// The directory.
+        dir: NodeNo,
+    },
+}
+
+impl Fs {
+    /// Returns a directory to read. Waits for a complete index: a listing is whole.
+    ///
+    /// # Errors
+    /// ENOTDIR for what is no directory; the archive cannot be had or cannot be shown.
+    pub async fn listing(&self, ino: Ino) -> Result<Listing, Refused> {
+        let (number, dir) = match place(ino) {
+            Place::Root => return Ok(Listing::Names(self.cache.names())),
+            Place::Name => return Err(Refused::Errno(libc::ENOTDIR)),
+            Place::Tree(number, dir) => (number, dir),
+        };
+        let crown = self.crown(number)?;
+        if let Some(index) = crown.tree().and_then(|tree| tree.index().cloned()) {
+            return Ok(Listing::Members { index, crown, dir });
+        }
+        let tree = self.rooted(&crown).await?;
+        let index = match tree.whole().await {
+            Ok(index) => index,
+            Err(error) => {
+                let other = self.replanted(&crown, &tree, error).await?;
+                other.whole().await.map_err(|error| refused(&crown, error))?
+            }
+        };
+        Ok(Listing::Members { index, crown, dir })
+    }
+}
+
+impl Listing {
+    /// Gives the lines after `offset` to `each`, until it says stop. The offset of a line stays the
+    /// same although names come and go.
+    pub fn after(&self, offset: u64, mut each: impl FnMut(Line<'_>) -> bool) {
+        for (at, name, number) in [(DOT, ".", self.own()), (DOT_DOT, "..", self.parent())] {
+            let line = Line { offset: at, number, kind: Kind::Directory, name: OsStr::new(name) };
+            if offset < at && each(line) {
+                return;
+            }
+        }
+        let offset = offset.max(DOT_DOT);
+        match self {
+            Listing::Names(names) => {
+                for (number, name, shown) in names.after(offset) {
+                    let kind = match shown {
+                        Shown::Download(_) => Kind::File,
+                        Shown::Tree(_) => Kind::Directory,
+                        Shown::Alias(_) => Kind::Symlink,
+                    };
+                    let name = OsStr::new(name.as_str());
+                    if each(Line { offset: number, number, kind, name }) {
+                        return;
+                    }
+                }
+            }
+            Listing::Members { index, crown, dir } => {
+                let skip = usize::try_from(offset - DOT_DOT).unwrap_or(usize::MAX);
+                for (at, (node, name)) in (offset + 1..).zip(index.children(*dir, skip)) {
+                    let Some(attr) = index.attr(node) else { continue };
+                    let (number, kind) = (crown.ino(node).0, attr.kind.into());
+                    let name = OsStr::from_bytes(name);
+                    if each(Line { offset: at, number, kind, name }) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn own(&self) -> u64 {
+        match self {
+            Listing::Names(_) => Ino::ROOT.0,
+            Listing::Members { crown, dir, .. } => public(crown, *dir),
+        }
+    }
+
+    fn parent(&self) -> u64 {
+        match self {
+            Listing::Members { index, crown, dir } if *dir != NodeNo::ROOT => {
+                public(crown, index.parent(*dir).unwrap_or(NodeNo::ROOT))
+            }
+            Listing::Names(_) | Listing::Members { .. } => Ino::ROOT.0,
+        }
+    }
+}
+
+fn public(crown: &Crown, node: NodeNo) -> u64 {
+    match node {
+        NodeNo::ROOT => number(crown.name().as_str()),
+        node => crown.ino(node).0,
+    }
+}

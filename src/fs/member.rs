@@ -1,0 +1,97 @@
+//! Files of a tree: opening, closing, reading, and where links point.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::ffi::OsStringExt as _;
+use std::sync::Arc;
+
+use super::crown::Crown;
+use super::step::refused;
+use super::{Fs, How, Refused};
+use crate::cache::OpenError;
+use crate::tree::{self, NodeNo, Ready};
+
+impl Fs {
+    /// Opens a file of a tree. Waits where its bytes must come first.
+    ///
+    /// # Errors
+    /// The member cannot be had.
+    pub(super) async fn open_member(
+        &self,
+        crown: &Arc<Crown>,
+        node: NodeNo,
+    ) -> Result<How, Refused> {
+        let how = match crown.tree() {
+            Some(tree) if tree.ready(node) => How::Kept,
+            _ => self.opened(crown, node).await?,
+        };
+        // Nothing may wait from here on: a caller who gives up would leave the handle behind.
+        match crown.opened(|blob| self.cache.ledger().pin(blob)) {
+            Some(()) => Ok(how),
+            None => Err(Refused::Errno(libc::ESTALE)),
+        }
+    }
+
+    async fn opened(&self, crown: &Arc<Crown>, node: NodeNo) -> Result<How, Refused> {
+        let tree = self.rooted(crown).await?;
+        let ready = match tree.open(node).await {
+            Ok(ready) => ready,
+            Err(error) => {
+                let other = self.replanted(crown, &tree, error).await?;
+                other.open(node).await.map_err(|error| refused(crown, error))?
+            }
+        };
+        Ok(match ready {
+            Ready::Whole { .. } => How::Kept,
+            Ready::Arriving => How::Direct,
+        })
+    }
+
+    /// Returns where some bytes of a member lie, once they are there.
+    ///
+    /// # Errors
+    /// They do not come.
+    pub(super) async fn find_bytes(
+        &self,
+        crown: &Arc<Crown>,
+        node: NodeNo,
+        wanted: Range<u64>,
+    ) -> Result<(Arc<File>, Range<u64>), Refused> {
+        let tree = match crown.tree() {
+            Some(tree) => tree,
+            None => self.rooted(crown).await?,
+        };
+        // Bytes that are known to be wrong are not served, also where they are there.
+        if let Some(broken) = tree.blob().broken().filter(|broken| broken.tainted) {
+            return Err(OpenError::from(broken).into());
+        }
+        match tree.read(node, wanted.clone()).await {
+            Ok(found) => Ok(found),
+            Err(error) => {
+                let other = self.replanted(crown, &tree, error).await?;
+                other.read(node, wanted).await.map_err(|error| refused(crown, error))
+            }
+        }
+    }
+
+    /// Returns where a symbolic link of a tree points. Some archives hold that as a file's bytes.
+    ///
+    /// # Errors
+    /// EINVAL for what is no link; its bytes do not come.
+    pub(super) async fn link(&self, crown: &Arc<Crown>, node: NodeNo) -> Result<OsString, Refused> {
+        let tree = crown.tree().ok_or(Refused::Errno(libc::ESTALE))?;
+        let attr = tree.attr(node).ok_or(Refused::Errno(libc::ESTALE))?;
+        if attr.kind != tree::Kind::Symlink {
+            return Err(Refused::Errno(libc::EINVAL));
+        }
+        match tree.link(node).await {
+            Ok(target) => Ok(OsString::from_vec(target)),
+            Err(error) => {
+                let other = self.replanted(crown, &tree, error).await?;
+                let target = other.link(node).await.map_err(|error| refused(crown, error))?;
+                Ok(OsString::from_vec(target))
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Steps into a tree: names, attributes, links. All is served from the version that the tree stands
+//! for; what waits, waits for an archive that still arrives.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::crown::Crown;
+use super::{Attr, Fs, Kind, LONG, Looked, Refused};
+use crate::cache::freshness::JUST_LANDED;
+use crate::cache::{OpenError, number};
+use crate::tree::{self, Found, NodeNo, Tree, TreeError};
+
+impl Fs {
+    /// Looks a name up in a directory of a tree; `None` where the LOOKUP must wait. Never waits.
+    pub(super) fn step(
+        &self,
+        crown: &Crown,
+        dir: NodeNo,
+        name: &OsStr,
+    ) -> Option<Result<Looked, Refused>> {
+        let tree = crown.tree()?;
+        match tree.look(dir, name.as_bytes()) {
+            Ok(Found::Node(node)) => Some(Ok(self.found(crown, &tree, dir, name, node))),
+            Ok(Found::Absent) => Some(Ok(absent(crown, dir, name))),
+            // It may have been given up for a reason that is over.
+            Ok(Found::NotYet) | Err(_) => None,
+        }
+    }
+
+    /// As [`step`](Fs::step), and waits: for the first version, and while the name may come.
+    ///
+    /// # Errors
+    /// The archive cannot be had or cannot be shown.
+    pub(super) async fn stepped(
+        &self,
+        crown: &Arc<Crown>,
+        dir: NodeNo,
+        name: &OsStr,
+    ) -> Result<Looked, Refused> {
+        let mut tree = self.rooted(crown).await?;
+        let node = match tree.find(dir, name.as_bytes()).await {
+            Ok(node) => node,
+            Err(error) => {
+                tree = self.replanted(crown, &tree, error).await?;
+                tree.find(dir, name.as_bytes()).await.map_err(|error| refused(crown, error))?
+            }
+        };
+        Ok(match node {
+            Some(node) => self.found(crown, &tree, dir, name, node),
+            None => absent(crown, dir, name),
+        })
+    }
+
+    fn found(&self, crown: &Crown, tree: &Tree, dir: NodeNo, name: &OsStr, node: NodeNo) -> Looked {
+        let complete = tree.index().is_some();
+        crown.found(dir, name.as_bytes(), node, complete);
+        let (attr, attr_ttl) = self.node_attr(crown, node);
+        let entry_ttl = if complete { LONG } else { Duration::ZERO };
+        Looked::Found { ino: crown.ino(node), attr, attr_ttl, entry_ttl }
+    }
+
+    /// Returns the tree of a crown, begun if need be; binds the crown to a version where it has none
+    /// yet. Call within the runtime.
+    ///
+    /// # Errors
+    /// As [`Cache::open`](crate::cache::Cache::open).
+    pub(super) async fn rooted(&self, crown: &Arc<Crown>) -> Result<Arc<Tree>, Refused> {
+        if let Some(tree) = crown.tree()
+            && tree.failed().is_none()
+            && !crown.is_broken()
+        {
+            return Ok(tree);
+        }
+        if crown.version().is_none() || crown.is_broken() {
+            self.bind(crown).await?;
+        }
+        let version = crown.version().ok_or(Refused::Errno(libc::ESTALE))?;
+        let Some(_pin) = self.cache.ledger().pin(version.blob.id()) else {
+            // What is left of a version whose download failed goes with its last reference.
+            return crown.tree().ok_or(Refused::Errno(libc::ESTALE));
+        };
+        let tree = self.cache.tree(crown.entry(), &version);
+        crown.grown(&version, &tree);
+        Ok(tree)
+    }
+
+    async fn bind(&self, crown: &Arc<Crown>) -> Result<(), Refused> {
+        let opened = match self.cache.open(crown.entry()).await {
+            Ok(opened) => opened,
+            // Members that have come stay readable.
+            Err(_) if crown.tree().is_some() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let reference = self.cache.ledger().refer(opened.version.blob.id());
+        crown.bind(opened.version, reference);
+        Ok(())
+    }
+
+    /// Returns the tree that stands in the place of one whose download broke.
+    ///
+    /// # Errors
+    /// `error`, where there is none.
+    pub(super) async fn replanted(
+        &self,
+        crown: &Arc<Crown>,
+        tree: &Tree,
+        error: TreeError,
+    ) -> Result<Arc<Tree>, Refused> {
+        if tree.blob().broken().is_none() {
+            return Err(refused(crown, error));
+        }
+        match self.rooted(crown).await? {
+            other if other.blob().id() == tree.blob().id() => Err(refused(crown, error)),
+            other => Ok(other),
+        }
+    }
+
+    /// Returns the attributes of a node, and how long the kernel may keep them.
+    pub(super) fn node_attr(&self, crown: &Crown, node: NodeNo) -> (Attr, Duration) {
+        let (tree, version) = (crown.tree(), crown.version());
+        let time = match &version {
+            Some(version) => version.shown_at,
+            None => crown.entry().promise().map_or(self.started, |(_, declared_at)| declared_at),
+        };
+        let time = if node == NodeNo::ROOT { crown.time(time) } else { time };
+        let known = tree.as_ref().and_then(|tree| tree.attr(node));
+        let complete = tree.is_some_and(|tree| tree.index().is_some());
+        let number = match node {
+            NodeNo::ROOT => number(crown.name().as_str()),
+            node => crown.ino(node).0,
+        };
+        let ttl = match (complete, node) {
+            (true, _) => LONG,
+            (false, NodeNo::ROOT) => self.cache.timing().window.max(JUST_LANDED),
+            (false, _) => Duration::ZERO,
+        };
+        let attr = match known {
+            Some(attr) => Attr {
+                number,
+                kind: attr.kind.into(),
+                size: attr.size,
+                mode: attr.mode,
+                links: attr.links,
+                // What an archive says of its root is not known before it has come.
+                time: attr.modified.filter(|_| node != NodeNo::ROOT).unwrap_or(time),
+            },
+            None => Attr { number, kind: Kind::Directory, size: 0, mode: 0o555, links: 2, time },
+        };
+        (attr, ttl)
+    }
+}
+
+/// Says that a name is missing.
+fn absent(crown: &Crown, dir: NodeNo, name: &OsStr) -> Looked {
+    crown.missed(dir, name.as_bytes());
+    Looked::Absent { ttl: LONG }
+}
+
+/// Makes a refusal of what a tree says.
+pub(super) fn refused(crown: &Crown, error: TreeError) -> Refused {
+    let mut error = OpenError::from(error);
+    error.message = format!("{}: {}", crown.name(), error.message);
+    error.into()
+}
+
+impl From<tree::Kind> for Kind {
+    fn from(kind: tree::Kind) -> Kind {
+        match kind {
+            tree::Kind::Directory => Kind::Directory,
+            tree::Kind::File => Kind::File,
+            tree::Kind::Symlink => Kind::Symlink,
+        }
+    }
+}
