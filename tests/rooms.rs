@@ -28,14 +28,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("demo", &["control"]),
     ("control", &[]),
     ("telemetry", &["config::LogFormat"]),
-    ("config", &["catalog", "document"]),
+    ("config", &["catalog", "document", "tree::Limits"]),
     ("catalog", &["document"]),
     ("document", &[]),
     // The cache calls the kernel's side of it through a trait of its own.
     ("kernel", &["fs", "cache::KernelSide"]),
     ("fs", &["cache", "tree", "store::Blob", "store::Broken", "store::WaitError"]),
     ("cache", &["origin", "store", "tree", "catalog"]),
-    ("tree", &["store::Blob", "store::Broken", "store::WaitError"]),
+    ("tree", &["store::Blob", "store::Broken", "store::Canopy", "store::WaitError"]),
     ("origin", &[]),
     ("store", &[]),
 ];

@@ -1,126 +1,11 @@
 //! A container with its own user, mount and pid namespaces looks at the mount.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use crate::support::guards::TempDir;
+use crate::support::container::Container;
 use crate::support::origin::At;
 use crate::support::{Body, Item, MIB, Mounted, Origin, Proc, needs, process, wait_until};
-
-/// A bundle for runc with the host's programs read-only and the mount at /downloads.
-struct Container {
-    id: String,
-    dir: TempDir,
-}
-
-impl Container {
-    fn new(mounted: &Mounted, args: &[&str]) -> Container {
-        let dir = TempDir::new();
-        let root = dir.path().join("root");
-        for sub in ["proc", "usr", "etc", "tmp", "downloads", "dev"] {
-            std::fs::create_dir_all(root.join(sub)).expect("make the container's root");
-        }
-        for link in ["bin", "lib", "lib64", "sbin"] {
-            if Path::new("/").join(link).is_symlink() {
-                std::os::unix::fs::symlink(format!("usr/{link}"), root.join(link))
-                    .expect("link into usr");
-            }
-        }
-        // runc gives a tmpfs the mode of the directory below it.
-        std::fs::set_permissions(root.join("tmp"), std::fs::Permissions::from_mode(0o1777))
-            .expect("open the container's /tmp to all");
-        let bind = |from: &Path, to: &str| {
-            serde_json::json!({ "destination": to, "source": from, "type": "bind",
-                "options": ["rbind", "ro", "nosuid", "nodev"] })
-        };
-        let config = serde_json::json!({
-            "ociVersion": "1.0.2",
-            "process": {
-                "terminal": false,
-                "user": { "uid": 2000, "gid": 2000 },
-                "args": args,
-                "env": ["PATH=/usr/bin:/bin"],
-                "cwd": "/",
-                "noNewPrivileges": true,
-                "capabilities": {},
-            },
-            "root": { "path": root, "readonly": true },
-            "mounts": [
-                { "destination": "/proc", "type": "proc", "source": "proc" },
-                { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"] },
-                { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"] },
-                bind(Path::new("/usr"), "/usr"),
-                bind(&mounted.mnt(), "/downloads"),
-            ],
-            "linux": {
-                "namespaces": [
-                    { "type": "user" }, { "type": "mount" }, { "type": "pid" }, { "type": "ipc" },
-                ],
-                "uidMappings": [{ "containerID": 0, "hostID": 100_000, "size": 65536 }],
-                "gidMappings": [{ "containerID": 0, "hostID": 100_000, "size": 65536 }],
-            },
-        });
-        std::fs::write(dir.path().join("config.json"), config.to_string())
-            .expect("write the bundle");
-        let id = format!(
-            "cached-downloads-test-{}",
-            dir.path()
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or("bundle")
-                .trim_start_matches("cached-downloads-test")
-        );
-        Container { id, dir }
-    }
-
-    fn runc(&self, args: &[&str]) -> Command {
-        let mut command = process::command("runc");
-        command.arg("--root").arg(self.dir.path().join("state")).args(args).stdin(Stdio::null());
-        command
-    }
-
-    fn command(&self) -> Command {
-        let mut command = self.runc(&["run", "--bundle"]);
-        command.arg(self.dir.path()).arg(&self.id);
-        command
-    }
-
-    /// Runs it to its end.
-    fn run(&self) -> Output {
-        self.command().output().expect("run runc")
-    }
-
-    /// Returns the process ids of everything inside, as the host sees them.
-    fn pids(&self) -> Vec<u32> {
-        let output = self.runc(&["state", &self.id]).output().expect("run runc");
-        let state: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        let Some(init) = state["pid"].as_u64().filter(|pid| *pid > 0) else {
-            return Vec::new();
-        };
-        let mut pids = vec![init as u32];
-        let children = |pid: u32| -> Vec<u32> {
-            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
-                .unwrap_or_default()
-                .split_whitespace()
-                .filter_map(|pid| pid.parse().ok())
-                .collect()
-        };
-        let mut at = 0;
-        while at < pids.len() {
-            pids.extend(children(pids[at]));
-            at += 1;
-        }
-        pids
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        let _ = self.runc(&["delete", "--force", &self.id]).stderr(Stdio::null()).status();
-    }
-}
 
 #[test]
 fn an_unprivileged_container_reads_runs_maps_and_links_but_changes_nothing() {
@@ -177,7 +62,8 @@ echo fine
         .start();
     for round in ["cold", "warm"] {
         let script = format!("SUM={sum}; export SUM\n{SCRIPT}");
-        let container = Container::new(&mounted, &["/bin/sh", "-c", &script]);
+        let container =
+            Container::new(&[(&mounted.mnt(), "/downloads")], &["/bin/sh", "-c", &script]);
         let output = container.run();
         let (said, errors) = (
             String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -202,7 +88,7 @@ fn killing_a_container_that_waits_leaves_nothing_stuck() {
     origin.hold("/b", At::Head);
     let mounted = Mounted::names(&[("a", &origin.url("/a")), ("b", &origin.url("/b"))]);
     let script = "cat /downloads/a > /dev/null & cat /downloads/b > /dev/null & wait";
-    let container = Container::new(&mounted, &["/bin/sh", "-c", script]);
+    let container = Container::new(&[(&mounted.mnt(), "/downloads")], &["/bin/sh", "-c", script]);
     let mut runner = Proc::start(container.command().stdout(Stdio::null()).stderr(Stdio::null()));
     origin.wait_held("/a", 1);
     origin.wait_held("/b", 1);

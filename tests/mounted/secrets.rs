@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use crate::support::{Item, Mounted, Origin, needs, outputs, wait_until};
+use crate::support::{Item, Mounted, Origin, needs, outputs, process, wait_until};
 
 const CANARY: &str = "kanarienvogel";
 
@@ -92,4 +92,13 @@ fn a_canary_in_url_headers_and_files_appears_in_no_output() {
         mounted.status()["problems"].to_string().contains("wrong.toml")
     });
     outputs::assert_silent(&outputs::all(&mounted, &names, &config), &[CANARY]);
+    // What is wrong on a command line is said without what it holds.
+    let at = mounted.scratch().join("elsewhere");
+    let at = at.to_str().expect("a plain path");
+    for download in [format!("a=ftp://{CANARY}@h/?{CANARY}"), format!("a=http://h/?{CANARY}")] {
+        let args = ["mount", at, "--download", &download];
+        let said = process::run(env!("CARGO_BIN_EXE_cached-downloads"), args);
+        let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
+        assert!(!text.is_empty() && !text.contains(CANARY), "mount --download: {text}");
+    }
 }

@@ -94,6 +94,29 @@ impl Drop for Bind {
     }
 }
 
+/// A descriptor of a place alone (O_PATH), through which its paths go.
+pub(crate) struct Place(std::fs::File);
+
+impl Place {
+    /// Holds a file or a directory.
+    ///
+    /// # Panics
+    /// It is not there.
+    #[track_caller]
+    pub(crate) fn new(what: &Path) -> Place {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = std::fs::File::options();
+        let opened = options.read(true).custom_flags(libc::O_PATH).open(what);
+        Place(opened.expect("open with O_PATH"))
+    }
+
+    /// Returns a path that leads through the descriptor.
+    pub(crate) fn path(&self) -> PathBuf {
+        use std::os::fd::AsRawFd;
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+}
+
 /// Runs `work` on a thread whose network is loopback alone, with further addresses there. What it
 /// starts is in that network too; the network goes with the last of them. Needs root and `ip`.
 ///

@@ -9,6 +9,9 @@
 
 pub(crate) mod body;
 pub(crate) mod certs;
+pub(crate) mod container;
+pub(crate) mod dice;
+pub(crate) mod forest;
 pub(crate) mod guards;
 pub(crate) mod mounted;
 pub(crate) mod nginx;
@@ -20,8 +23,13 @@ mod origin_serve;
 mod origin_wire;
 pub(crate) mod os;
 pub(crate) mod outputs;
+pub(crate) mod packers;
+pub(crate) mod parcel;
 pub(crate) mod process;
 pub(crate) mod status;
+pub(crate) mod survey;
+pub(crate) mod tar_bytes;
+pub(crate) mod zip_bytes;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -94,6 +94,21 @@ pub(crate) fn xattr(path: &std::path::Path, name: &str) -> io::Result<String> {
     String::from_utf8(buf).map_err(io::Error::other)
 }
 
+/// Sets the mtime of a symbolic link itself.
+///
+/// # Errors
+/// What utimensat(2) said.
+pub(crate) fn set_link_time(path: &std::path::Path, time: std::time::SystemTime) -> io::Result<()> {
+    let path = cstring(path.as_os_str().as_encoded_bytes())?;
+    let since = time.duration_since(std::time::UNIX_EPOCH).map_err(io::Error::other)?;
+    let modified =
+        libc::timespec { tv_sec: since.as_secs() as i64, tv_nsec: i64::from(since.subsec_nanos()) };
+    let both = [libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT }, modified];
+    let flag = libc::AT_SYMLINK_NOFOLLOW;
+    // SAFETY: the string ends with NUL and the array has the two times that are read.
+    check(unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), both.as_ptr(), flag) })
+}
+
 /// Space of a filesystem, in bytes and in files.
 pub(crate) struct Space {
     /// All of it.
