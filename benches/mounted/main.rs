@@ -2,7 +2,7 @@
 //! same run, alternately. Prints a Markdown table, one row per target. Run by `scripts/bench`.
 //!
 //! Arguments: words; only the groups whose name contains one of them run (warm, asked, cold,
-//! ranged, crowd, names).
+//! ranged, crowd, names, trees).
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -15,6 +15,7 @@ mod names;
 mod proxy;
 mod ranged;
 mod report;
+mod trees;
 mod warm;
 
 use report::Report;
@@ -34,13 +35,14 @@ fn main() {
         std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wanted = |group: &str| words.is_empty() || words.iter().any(|word| group.contains(word));
     let mut report = Report::default();
-    let groups: [(&str, Group); 6] = [
+    let groups: [(&str, Group); 7] = [
         ("warm", warm::run),
         ("asked", asked::run),
         ("cold", cold::run),
         ("ranged", ranged::run),
         ("crowd", crowd::run),
         ("names", names::run),
+        ("trees", trees::run),
     ];
     for (group, run) in groups {
         if wanted(group) {
