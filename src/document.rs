@@ -125,9 +125,4 @@ impl<'a> Reader<'a> {
             ),
         );
     }
-
-    /// Records that a key is known and has no effect in this version.
-    pub(crate) fn not_yet(&mut self, item: &Item, what: &str) {
-        self.at(item.line, format!("{what} is not supported yet; remove it"));
-    }
 }
