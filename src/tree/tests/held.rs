@@ -1,5 +1,5 @@
 //! Reads archives as a tree does, whoever made them, and holds what comes of it against the rules.
-//! The targets of `fuzz/` use this too.
+//! The targets of `tests/fuzz/` use this too.
 
 use std::ops::Range;
 

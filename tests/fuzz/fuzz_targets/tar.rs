@@ -6,9 +6,9 @@ use cached_downloads::tree;
 use libfuzzer_sys::fuzz_target;
 
 #[allow(dead_code)]
-#[path = "../../src/tree/tests/held.rs"]
+#[path = "../../../src/tree/tests/held.rs"]
 mod held;
-#[path = "../../src/tree/tests/sound.rs"]
+#[path = "../../../src/tree/tests/sound.rs"]
 mod sound;
 
 /// Gives every block the checksum that it should have as a header.

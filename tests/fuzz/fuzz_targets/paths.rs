@@ -6,7 +6,7 @@
 use cached_downloads::tree::{self, Builder, Index, Limits, Member, Packed, What};
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../src/tree/tests/sound.rs"]
+#[path = "../../../src/tree/tests/sound.rs"]
 mod sound;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -5,7 +5,7 @@
 use cached_downloads::tree::{self, Index};
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../src/tree/tests/sound.rs"]
+#[path = "../../../src/tree/tests/sound.rs"]
 mod sound;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -4,7 +4,7 @@
 //! Arguments: words; only the groups whose name contains one of them run (warm, asked, cold,
 //! ranged, crowd, names, trees).
 
-#[path = "../../tests/support/mod.rs"]
+#[path = "../../support/mod.rs"]
 mod support;
 
 mod asked;
