@@ -13,6 +13,7 @@ mod down;
 mod faults;
 mod held;
 mod lab;
+mod memory;
 mod names;
 mod ordinary_user;
 mod outage;

@@ -9,6 +9,7 @@
 
 pub(crate) mod body;
 pub(crate) mod certs;
+pub(crate) mod cgroup;
 pub(crate) mod container;
 pub(crate) mod dice;
 pub(crate) mod forest;
@@ -128,6 +129,7 @@ pub(crate) fn missing(needs: &[&str]) -> bool {
         let there = match *need {
             "fuse" => exists("/dev/fuse") && (os::is_root() || mounts_for_users()),
             "root" => os::is_root(),
+            "cgroup" => cgroup::MemoryLimit::available(),
             path if path.starts_with('/') => exists(path),
             program => process::find(program).is_some(),
         };

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::cgroup::MemoryLimit;
 use super::guards::{TempDir, mounts_below, unmount_below};
 use super::{os, process, scaled, status};
 
@@ -43,6 +44,7 @@ pub(crate) struct Setup {
     args: Vec<String>,
     envs: Vec<(String, String)>,
     uid: Option<u32>,
+    group: Option<PathBuf>,
     store: PathBuf,
 }
 
@@ -55,6 +57,8 @@ pub(crate) struct Mounted {
     args: Vec<String>,
     envs: Vec<(String, String)>,
     uid: Option<u32>,
+    /// Where the daemon is made a member of its control group.
+    group: Option<PathBuf>,
     store: PathBuf,
     /// How long the last start took until `ready`.
     pub(crate) started_in: Duration,
@@ -93,6 +97,12 @@ impl Setup {
         self
     }
 
+    /// Runs the daemon under a limit on its memory.
+    pub(crate) fn memory(mut self, limit: &MemoryLimit) -> Setup {
+        self.group = Some(limit.members());
+        self
+    }
+
     /// Writes a catalog of an owner before the start.
     pub(crate) fn catalog(self, file: &str, text: &str) -> Setup {
         write_catalog(self.dir.path(), file, text);
@@ -116,6 +126,7 @@ impl Setup {
             args: self.args,
             envs: self.envs,
             uid: self.uid,
+            group: self.group,
             store: self.store,
             started_in: Duration::ZERO,
             _watchdog: Watchdog::new(self.dir.path(), mnt),
@@ -134,7 +145,7 @@ impl Mounted {
             std::fs::create_dir(dir.path().join(sub)).expect("make a directory for the test");
         }
         let store = dir.path().join("store");
-        Setup { dir, args: Vec::new(), envs: Vec::new(), uid: None, store }
+        Setup { dir, args: Vec::new(), envs: Vec::new(), uid: None, group: None, store }
     }
 
     /// Mounts some names.
@@ -180,6 +191,10 @@ impl Mounted {
                 ["-R".as_ref(), uid.to_string().as_ref(), self.dir.path().as_os_str()],
             );
             command.uid(uid).gid(uid);
+        }
+        if let Some(members) = &self.group {
+            let members = File::options().write(true).open(members).expect("open the group");
+            os::join_group(&mut command, members);
         }
         let mut child = command.spawn().expect("start the daemon");
         let stdout = child.stdout.take().expect("a piped stdout");

@@ -38,6 +38,21 @@ pub(crate) fn die_with_parent(command: &mut Command, signal: i32) -> &mut Comman
     }
 }
 
+/// Has the child become a member of a control group, whose list of members is `members`, before it
+/// runs its program.
+pub(crate) fn join_group(command: &mut Command, members: File) -> &mut Command {
+    let join = move || {
+        // SAFETY: write is async-signal-safe; the descriptor is open for as long as the closure is,
+        // and the buffer is one byte long. 0 means the process that writes.
+        match unsafe { libc::write(members.as_raw_fd(), c"0".as_ptr().cast(), 1) } {
+            1 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure runs between fork and exec and makes one async-signal-safe call.
+    unsafe { command.pre_exec(join) }
+}
+
 /// Gives the calling thread, and what it starts from then on, a network of its own in which nothing
 /// but loopback is, and that is down.
 ///
