@@ -99,6 +99,19 @@ impl Answer {
             Fault::Lie => {
                 Answer { body: Body::made(u64::MAX - item.body.len(), item.body.len()), ..self }
             }
+            Fault::Shorter(fewer) => {
+                let asked = ["if-range", "if-none-match"].map(|field| request.header(field));
+                let tag = asked.into_iter().flatten().next().map(str::to_owned);
+                let mut answer = Answer { status: 200, ..whole(self) }.without("Content-Range");
+                answer.part = 0..item.body.len() - fewer;
+                match tag {
+                    Some(tag) => answer.without("ETag").with("ETag", &tag),
+                    None => answer,
+                }
+            }
+            Fault::WrongDigest => {
+                self.with("Repr-Digest", &format!("sha-256=:{}=:", "A".repeat(43)))
+            }
             Fault::BadChunk(_) | Fault::NoLastChunk | Fault::Endless => {
                 Answer { framing: Framing::Chunked, ..self }
             }

@@ -170,14 +170,22 @@ pub(crate) enum Fault {
     TooShort(u64),
     /// Other bytes of the same length under the same tag.
     Lie,
+    /// 200 with so many bytes fewer, under the tag that was asked about.
+    Shorter(u64),
+    /// A `Repr-Digest` (RFC 9530) that is not that of the body.
+    WrongDigest,
     /// The path has its next item from this request on.
     Replaced,
     /// Closed cleanly here.
     Cut(u64),
+    /// Closed here without the closing word of TLS, where that is spoken.
+    Dropped(u64),
     /// Reset here.
     Reset(u64),
     /// Nothing more comes from here on; the connection stays open.
     Stall(u64),
+    /// From here on a byte now and then.
+    Trickle(u64),
     /// Closed cleanly here, and the path has its next item from then on.
     Change(u64),
     /// Bytes per second.

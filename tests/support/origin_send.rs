@@ -13,6 +13,7 @@ use super::origin_wire::Connection;
 pub(super) enum After {
     KeepAlive,
     Close,
+    Drop,
     Reset,
 }
 
@@ -82,13 +83,18 @@ impl<'a> Sending<'a> {
             if sent == total {
                 break;
             }
+            let trickles = matches!(self.fault, Some(Fault::Trickle(at)) if sent >= at);
             let stop = [self.fault_at(), held, Some(total)].into_iter().flatten().min();
-            let want = (stop.unwrap_or(total) - sent).min(buf.len() as u64) as usize;
+            let step = if trickles { 1 } else { buf.len() as u64 };
+            let want = (stop.unwrap_or(total) - sent).min(step) as usize;
             let n = self.answer.body.read_at(self.answer.part.start + sent, &mut buf[..want]);
             self.piece(connection, &buf[..n])?;
             sent += n as u64;
             self.note(|seen| seen.sent = sent);
             pace.wait(n);
+            if trickles {
+                std::thread::sleep(Duration::from_millis(200));
+            }
         }
         if self.answer.framing == Framing::Chunked
             && !matches!(self.fault, Some(Fault::NoLastChunk))
@@ -134,6 +140,7 @@ impl<'a> Sending<'a> {
         match self.fault {
             Some(
                 Fault::Cut(at)
+                | Fault::Dropped(at)
                 | Fault::Reset(at)
                 | Fault::Stall(at)
                 | Fault::Change(at)
@@ -147,6 +154,7 @@ impl<'a> Sending<'a> {
     fn strike(&self, connection: &mut Connection) -> io::Result<After> {
         match self.fault {
             Some(Fault::Reset(_)) => return Ok(After::Reset),
+            Some(Fault::Dropped(_)) => return Ok(After::Drop),
             Some(Fault::Stall(_)) => self.shared.wait_while(|_| true),
             Some(Fault::BadChunk(_)) => connection.send(b"no size\r\n")?,
             Some(Fault::Change(_)) => {

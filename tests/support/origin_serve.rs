@@ -15,6 +15,8 @@ pub(super) fn connection(mut connection: Connection, shared: &Shared) {
         match answer(&mut connection, shared, index, &request) {
             Ok(After::KeepAlive) => {}
             Ok(After::Close) => return connection.close(),
+            // Its fall closes it, and says nothing.
+            Ok(After::Drop) => return,
             Ok(After::Reset) => return connection.reset(),
             Err(_) => return,
         }
