@@ -114,13 +114,6 @@ impl Cell {
         Container::new(&[binds, &[(self.hold.as_path(), "/hold")]].concat(), &args)
     }
 
-    /// Has the builder wait between its steps, or go on.
-    fn wait(&self, on: bool) {
-        let file = self.hold.join("wait");
-        let done = if on { std::fs::write(&file, "") } else { std::fs::remove_file(&file) };
-        done.expect("tell the builder");
-    }
-
     fn figure(&self, what: &str, begin: Instant) {
         let sent: u64 = self.origin.seen().iter().map(|seen| seen.sent).sum();
         figure(&format!(
@@ -134,6 +127,46 @@ impl Cell {
         let most = DEPENDENCY as u64 + COUNT as u64 * 250_000;
         assert!(sent <= most, "{what}: {sent} bytes fetched");
         assert!(self.origin.seen().len() <= COUNT * 8 + 40, "{what}: too many requests");
+    }
+}
+
+/// A builder that has detected its buildpack, and waits before it reads on.
+struct Waiting {
+    runner: Proc,
+    /// It waits while this file is there.
+    wait: PathBuf,
+    log: PathBuf,
+    _container: Container,
+}
+
+impl Waiting {
+    /// Starts a builder with one buildpack, bound at a place.
+    #[track_caller]
+    fn start(cell: &Cell, host: &Path, place: &str) -> Waiting {
+        let wait = cell.hold.join("wait");
+        std::fs::write(&wait, "").expect("have the builder wait");
+        let container = cell.builder(&[(host, place)], &[place.to_owned()]);
+        let log = cell.mounted.scratch().join("builder.log");
+        let out = std::fs::File::create(&log).expect("make a log");
+        let err = out.try_clone().expect("share the log");
+        let runner = Proc::start(container.command().stdout(out).stderr(Stdio::from(err)));
+        let waiting = Waiting { runner, wait, log, _container: container };
+        wait_until("the builder waits", Duration::from_secs(20), || {
+            waiting.said().contains("waiting")
+        });
+        waiting
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Lets it go on; says whether it succeeded, and what it printed.
+    #[track_caller]
+    fn go_on(&mut self) -> (bool, String) {
+        std::fs::remove_file(&self.wait).expect("have the builder go on");
+        let status = self.runner.wait(Duration::from_secs(40)).expect("the builder ends");
+        (status.success(), self.said())
     }
 }
 
@@ -218,17 +251,7 @@ fn a_builder_sees_one_version_throughout_and_its_successor_the_next() {
     let path = format!("/tmp/buildpacks/{}", cell.aliases(last)[0]);
 
     // Bound before the archive is replaced: the version that it began with.
-    cell.wait(true);
-    let container = cell.builder(&[(&host, &bound)], std::slice::from_ref(&bound));
-    let log = cell.mounted.scratch().join("builder.log");
-    let out = std::fs::File::create(&log).expect("make a log");
-    let err = out.try_clone().expect("share the log");
-    let mut runner = Proc::start(container.command().stdout(out).stderr(Stdio::from(err)));
-    let said = || std::fs::read_to_string(&log).unwrap_or_default();
-    wait_until("the builder waits", Duration::from_secs(20), || {
-        assert!(!said().contains("error"), "{}", said());
-        said().contains("waiting")
-    });
+    let mut builder = Waiting::start(&cell, &host, &bound);
     // All of the old version has to be there: the origin will not have it any more.
     let large = format!("dependencies/{last:032x}/large.tgz");
     for file in ["VERSION", "manifest.yml", &large] {
@@ -237,10 +260,8 @@ fn a_builder_sees_one_version_throughout_and_its_successor_the_next() {
     put(&cell.origin, last, 2);
     cell.mounted.settle();
     // A new one that comes by path gets the new version, whole.
-    cell.wait(false);
-    let status = runner.wait(Duration::from_secs(30)).expect("the builder ends");
-    assert!(status.success(), "{}", said());
-    assert!(said().ends_with(&format!("supplied sample-{last} 1\n")), "bound before: {}", said());
+    let (success, said) = builder.go_on();
+    assert!(success && said.ends_with(&format!("supplied sample-{last} 1\n")), "before: {said}");
     succeed(&cell.builder(&[(&mnt, "/tmp/buildpacks")], &[path]), 2);
     succeed(&cell.builder(&[(&host, &bound)], std::slice::from_ref(&bound)), 2);
 }
@@ -252,22 +273,13 @@ fn a_builder_whose_archive_is_replaced_early_never_mixes_versions() {
     let last = COUNT - 1;
     let host = cell.mounted.path(&format!("buildpack-{last}"));
     let bound = "/tmp/buildpacks/bound".to_owned();
-    cell.wait(true);
-    let container = cell.builder(&[(&host, &bound)], std::slice::from_ref(&bound));
-    let log = cell.mounted.scratch().join("builder.log");
-    let out = std::fs::File::create(&log).expect("make a log");
-    let err = out.try_clone().expect("share the log");
-    let mut runner = Proc::start(container.command().stdout(out).stderr(Stdio::from(err)));
-    let said = || std::fs::read_to_string(&log).unwrap_or_default();
-    wait_until("the builder waits", Duration::from_secs(20), || said().contains("waiting"));
+    let mut builder = Waiting::start(&cell, &host, &bound);
     // Its large dependency was not fetched, and is gone at the origin: EIO, and not that of another
     // version, whatever else of the old one is there.
     put(&cell.origin, last, 2);
     cell.mounted.settle();
-    cell.wait(false);
-    let status = runner.wait(Duration::from_secs(40)).expect("the builder ends");
-    assert!(!status.success(), "{}", said());
-    assert!(said().contains("Input/output error"), "{}", said());
+    let (success, said) = builder.go_on();
+    assert!(!success && said.contains("Input/output error"), "{said}");
     succeed(&cell.builder(&[(&host, &bound)], std::slice::from_ref(&bound)), 2);
     let fetched = cell.mounted.number("bytes_from_origin");
     assert!(fetched < 2 * DEPENDENCY as u64 + 8 * MIB, "{fetched} bytes fetched");

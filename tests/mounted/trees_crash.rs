@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::support::dice::Dice;
 use crate::support::tar_bytes::{Block, tar};
 use crate::support::zip_bytes::{Member, Zip, filter};
-use crate::support::{Body, Item, MIB, Mounted, Origin, figure, needs, scaled, status, wait_until};
+use crate::support::{
+    Body, Item, MIB, Mounted, Origin, Proc, figure, needs, process, scaled, status, wait_until,
+};
 
 /// What an archive holds: paths and bytes.
 type Files = BTreeMap<String, Vec<u8>>;
@@ -124,6 +127,33 @@ fn a_tree_is_right_after_kill_9_at_any_moment() {
         }
     }
     figure(&format!("{rounds} kills among {} trees of 120 files", names.len()));
+}
+
+#[test]
+fn a_large_index_is_whole_after_kill_9_while_it_is_made() {
+    needs!("fuse");
+    const MEMBERS: usize = 60_000;
+    let name = |n: usize| format!("d{:03}/f{n}", n / 100);
+    let zip = Zip::of((0..MEMBERS).map(|n| Member::stored(name(n), "x"))).bytes();
+    let origin = Origin::start();
+    put(&origin, "/a", &zip, "1");
+    let catalog = directory("a", &origin.url("/a"));
+    let mut mounted = Mounted::with().catalog("trees.toml", &catalog).start();
+    let root = mounted.path("a");
+    let count = |dir: &Path| std::fs::read_dir(dir).expect("list").count();
+    for round in 0..scaled(5, 40) {
+        let _ = mounted.client(&["evict", "a"]);
+        let mut ls = process::command("ls");
+        let ls = ls.arg(&root).stdout(Stdio::null()).stderr(Stdio::null());
+        let ls = Proc::start(ls);
+        std::thread::sleep(Duration::from_millis(round * 37 % 500));
+        mounted.kill();
+        drop(ls);
+        mounted.start();
+        assert_eq!(count(&root), MEMBERS / 100, "round {round}");
+        assert_eq!(count(&root.join("d599")), 100, "round {round}");
+        assert_eq!(std::fs::read(root.join(name(MEMBERS - 1))).expect("read"), b"x");
+    }
 }
 
 #[test]
