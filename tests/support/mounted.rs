@@ -156,6 +156,15 @@ impl Mounted {
         setup.catalog("test.toml", &text).start()
     }
 
+    /// Keeps less of the disk free than the default, unless that is what is tested: what else fills
+    /// the machine's disk is no concern of most tests.
+    fn min_free(&self) -> &'static [&'static str] {
+        match self.args.iter().any(|arg| arg == "--min-free") {
+            true => &[],
+            false => &["--min-free", "16MiB"],
+        }
+    }
+
     /// Starts the daemon again after [`stop`](Mounted::stop) or [`kill`](Mounted::kill), on the
     /// same store and mountpoint.
     #[track_caller]
@@ -179,6 +188,7 @@ impl Mounted {
             .arg(self.control())
             .arg("--catalog")
             .arg(self.dir.path().join("catalog.d"))
+            .args(self.min_free())
             .args(&self.args)
             .envs(self.envs.iter().map(|(key, value)| (key, value)))
             .env("XDG_CONFIG_HOME", self.dir.path().join("config"))
