@@ -68,7 +68,7 @@ pub enum Kind {
 }
 
 /// Attributes as programs see them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attr {
     /// The public number.
     pub number: u64,

@@ -1,5 +1,7 @@
 //! Inodes over a cache with a scripted origin, as a kernel would ask for them.
 
+mod trees;
+
 use tokio::sync::mpsc;
 
 use super::*;
