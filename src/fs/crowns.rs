@@ -131,6 +131,7 @@ impl Fs {
         name: &Name,
         entry: &Arc<Entry>,
     ) -> Result<Looked, Refused> {
+        let before = self.table().crowns.at(name).map(|crown| crown.root());
         tokio::select! {
             opened = self.cache.open(entry) => match opened {
                 Err(error) if error.why == Refusal::Gone => {
@@ -144,7 +145,14 @@ impl Fs {
             () = self.doorway.blocked() => {}
         }
         match self.cache.names().get(name.as_str()) {
-            Some(Shown::Tree(entry)) => Ok(self.show(name, entry)),
+            Some(Shown::Tree(entry)) => {
+                let looked = self.show(name, entry);
+                if !matches!(looked, Looked::Found { ino, .. } if Some(ino) == before) {
+                    // The kernel forgets this answer and asks once more, cold.
+                    self.detach(name);
+                }
+                Ok(looked)
+            }
             _ => {
                 self.detach(name);
                 Err(Refused::Errno(libc::ENOENT))

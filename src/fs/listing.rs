@@ -9,7 +9,7 @@ use super::nodeid::{Place, place};
 use super::step::refused;
 use super::{Fs, Kind, Refused};
 use crate::cache::{Names, Shown, number};
-use crate::tree::{Index, NodeNo};
+use crate::tree::{self, Index, NodeNo};
 use crate::types::Ino;
 
 /// One line of a directory.
@@ -55,18 +55,25 @@ impl Fs {
             Place::Tree(number, dir) => (number, dir),
         };
         let crown = self.crown(number)?;
-        if let Some(index) = crown.tree().and_then(|tree| tree.index().cloned()) {
-            return Ok(Listing::Members { index, crown, dir });
-        }
-        let tree = self.rooted(&crown).await?;
-        let index = match tree.whole().await {
-            Ok(index) => index,
-            Err(error) => {
-                let other = self.replanted(&crown, &tree, error).await?;
-                other.whole().await.map_err(|error| refused(&crown, error))?
-            }
+        let index = match crown.tree().and_then(|tree| tree.index().cloned()) {
+            Some(index) => index,
+            None => self.whole(&crown).await?,
         };
-        Ok(Listing::Members { index, crown, dir })
+        match index.attr(dir).map(|attr| attr.kind) {
+            Some(tree::Kind::Directory) => Ok(Listing::Members { index, crown, dir }),
+            _ => Err(Refused::Errno(libc::ENOTDIR)),
+        }
+    }
+
+    async fn whole(&self, crown: &Arc<Crown>) -> Result<Arc<Index>, Refused> {
+        let tree = self.rooted(crown).await?;
+        match tree.whole().await {
+            Ok(index) => Ok(index),
+            Err(error) => {
+                let other = self.replanted(crown, &tree, error).await?;
+                other.whole().await.map_err(|error| refused(crown, error))
+            }
+        }
     }
 }
 

@@ -113,10 +113,12 @@ async fn the_kernels_question_waits_and_a_cold_one_does_not() {
         assert_ne!(ino, dir);
     }
     assert_eq!(rig.asked(), 2, "they shared one answer");
+    // The kernel drops its entry and asks once more, cold.
+    let new = root(&fs, "a");
+    assert_ne!(new, dir);
     later().await;
 
-    // The kernel's entry went, so the next LOOKUP is cold: the version at hand, at once.
-    let new = root(&fs, "a");
+    // Its entry went, so the next LOOKUP is cold too: the version at hand, at once.
     fs.detach(&"a".parse().unwrap());
     later().await;
     rig.will_after(300, version(3));
