@@ -1,8 +1,10 @@
 //! A name changes at its origin at random moments, while its bytes come in pieces from there.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,6 @@ use crate::support::{Body, Item, KIB, MIB, Mounted, Origin, Raise, figure, needs
 
 const CHANGES: u64 = 10_000;
 const READERS: u64 = 8;
-const NAMES: u64 = 40;
 /// Bytes per second: a body takes as long as some changes of its name.
 const RATE: u64 = 8 * MIB;
 
@@ -94,10 +95,14 @@ fn read_once(mounted: &Mounted, name: &str, dice: &mut Dice) -> io::Result<u64> 
 #[test]
 fn no_handle_sees_two_versions_whenever_and_wherever_a_name_changes() {
     needs!("fuse");
-    let changes = scaled(CHANGES, 10 * CHANGES);
+    // A version that landed within the last second is a hit, so a name shows one in a second at the
+    // most: in the long form there are enough names for as many versions to be read as changes are
+    // wanted.
+    let names = scaled(40, 400);
+    let wanted = scaled(300, CHANGES) as usize;
     let origin = Origin::start();
     let mut text = String::new();
-    for n in 0..NAMES {
+    for n in 0..names {
         let url = origin.url(&format!("/{n}"));
         origin.put(&format!("/{n}"), Item::ranged(2 * n, length(2 * n)));
         let fill = if n % 2 == 0 { "all" } else { "on-read" };
@@ -107,19 +112,24 @@ fn no_handle_sees_two_versions_whenever_and_wherever_a_name_changes() {
         Mounted::with().catalog("test.toml", &text).args(["--revalidate-window", "0"]).start();
     let done = AtomicBool::new(false);
     let (good, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+    let seen = Mutex::new(HashSet::new());
+    let read = || seen.lock().expect("the versions read").len();
+    let mut changes = 0;
     let begin = Instant::now();
     std::thread::scope(|scope| {
         let finished = Raise(&done);
         for reader in 0..READERS {
             let (mounted, done, good, failed) = (&mounted, &done, &good, &failed);
+            let seen = &seen;
             scope.spawn(move || {
                 let mut dice = Dice(0x9e37_79b9 + reader);
                 while !done.load(Ordering::Relaxed) {
-                    let n = dice.below(NAMES);
+                    let n = dice.below(names);
                     match read_once(mounted, &format!("n{n}"), &mut dice) {
                         Ok(seed) => {
-                            assert_eq!(seed / 2 % NAMES, n, "n{n} has the body of another");
+                            assert_eq!(seed / 2 % names, n, "n{n} has the body of another");
                             good.fetch_add(1, Ordering::Relaxed);
+                            seen.lock().expect("the versions read").insert(seed);
                         }
                         // What was missing of a version that is gone.
                         Err(error) if error.raw_os_error() == Some(libc::EIO) => {
@@ -131,9 +141,10 @@ fn no_handle_sees_two_versions_whenever_and_wherever_a_name_changes() {
             });
         }
         let mut dice = Dice(7);
-        for change in 1..=changes {
-            let n = dice.below(NAMES);
-            let seed = 2 * (change * NAMES + n);
+        while changes < CHANGES || read() < wanted {
+            changes += 1;
+            let n = dice.below(names);
+            let seed = 2 * (changes * names + n);
             origin.put(&format!("/{n}"), version(seed, &mut dice));
             std::thread::sleep(Duration::from_micros(dice.below(2000)));
         }
@@ -142,12 +153,13 @@ fn no_handle_sees_two_versions_whenever_and_wherever_a_name_changes() {
     let (good, failed) = (good.into_inner(), failed.into_inner());
     let (whole, parts) = (origin.answered(200), origin.answered(206));
     figure(&format!(
-        "{changes} changes in {:.1?}: {good} handles read, {failed} failed by EIO; {whole} answers of 200, {parts} of 206",
-        begin.elapsed()
+        "{changes} changes in {:.1?}: {} versions read by {good} handles, {failed} failed by EIO; {whole} answers of 200, {parts} of 206",
+        begin.elapsed(),
+        read(),
     ));
     assert!(good > 100 && parts > 100, "{good} handles read, {parts} parts: too little was tried");
     mounted.settle();
-    for n in 0..NAMES {
+    for n in 0..names {
         let item = Item::ranged(2 * n, length(2 * n));
         origin.put(&format!("/{n}"), item.clone());
         crate::support::wait_until("the last version comes", Duration::from_secs(10), || {
