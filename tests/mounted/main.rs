@@ -39,3 +39,4 @@ mod trees_origin;
 mod trees_programs;
 mod trees_same;
 mod versions;
+mod ways;

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use crate::support::guards::LoopFs;
 use crate::support::mounted::{Setup, du};
-use crate::support::{Body, Item, MIB, Mounted, Origin, Raise, figure, needs, os, scaled};
+use crate::support::origin::{Fault, When};
+use crate::support::{
+    Body, Framing, Item, MIB, Mounted, Origin, Raise, figure, needs, os, scaled, wait_until,
+};
 
 /// Adds `count` names of `len` bytes each; the name `nK` has the body of seed K.
 fn with_names(mut setup: Setup, origin: &Origin, count: u64, len: u64) -> Setup {
@@ -128,6 +131,38 @@ fn a_length_over_the_hard_limit_is_refused_at_open() {
         Mounted::with().download("big", &origin.url("/big")).args(["--quota", "16MiB"]).start();
     let error = File::open(mounted.path("big")).expect_err("too large");
     assert_eq!(error.raw_os_error(), Some(libc::EFBIG));
+}
+
+#[test]
+fn a_body_without_end_stops_below_the_hard_limit() {
+    needs!("fuse");
+    let origin = Origin::start();
+    let item = Item { framing: Framing::Chunked, ..Item::made(1, MIB) };
+    origin.put("/endless", item.strike(When::Plain, Fault::Endless, usize::MAX));
+    origin.put("/good", Item::made(2, MIB));
+    let mounted = Mounted::with()
+        .download("endless", &origin.url("/endless"))
+        .download("good", &origin.url("/good"))
+        .args(["--quota", "16MiB", "--hard-limit", "20MiB"])
+        .start();
+    let highest = AtomicU64::new(0);
+    let done = AtomicBool::new(false);
+    let read = std::thread::scope(|scope| {
+        let _finished = Raise(&done);
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                highest.fetch_max(du(mounted.store()), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        std::fs::read(mounted.path("endless"))
+    });
+    assert_eq!(read.expect_err("no end").raw_os_error(), Some(libc::ENOSPC));
+    let highest = highest.load(Ordering::Relaxed);
+    figure(&format!("a body without end took {} KiB of 20 MiB", highest >> 10));
+    assert!(highest > 8 * MIB && highest <= 20 * MIB, "{highest}");
+    Body::made(2, MIB).check(&mounted.path("good")).expect("another name");
+    wait_until("its bytes go", Duration::from_secs(5), || du(mounted.store()) < 4 * MIB);
 }
 
 #[test]

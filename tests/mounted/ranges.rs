@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::origin::{At, Fault, Seen, When};
 use crate::support::{
-    Body, Item, KIB, MIB, Mounted, Origin, figure, needs, scaled, timed, wait_until,
+    Body, Item, KIB, MIB, Mounted, Origin, figure, needs, scaled, status, timed, wait_until,
 };
 
 /// Returns a catalog with one download that is fetched as it is read.
@@ -44,6 +44,15 @@ fn the_end_of_a_cold_file_comes_without_its_beginning() {
     assert_eq!(origin.requests("/a"), 2);
     assert!(sent <= 256 * KIB, "{sent}");
     assert_eq!(mounted.state("a"), "partial");
+    // The first block came with the head, the last ones were read.
+    let ls = mounted.ls();
+    let present = status::name(&ls, "a")["present"].as_array().expect("the ranges present");
+    let ends: Vec<(u64, u64)> = present
+        .iter()
+        .map(|range| (range[0].as_u64().expect("a byte"), range[1].as_u64().expect("a byte")))
+        .collect();
+    assert!(ends.len() == 2 && ends[0] == (0, 64 * KIB), "{ends:?}");
+    assert!(ends[1].0 <= 256 * MIB - 64 * KIB && ends[1].1 == 256 * MIB, "{ends:?}");
 }
 
 #[test]

@@ -115,6 +115,27 @@ async fn a_cold_failure_is_remembered_and_mended() {
 }
 
 #[tokio::test]
+async fn the_same_digest_under_a_new_tag_keeps_the_blob() {
+    let rig = Rig::new(table([("a", source(URL))]));
+    let answer = |tag| {
+        let head = Head { digest: sha256(b"body"), ..head(Some(tag), Some(4)) };
+        Reply::Body(head, b"body".to_vec())
+    };
+    rig.will(answer("1"));
+    let first = rig.open("a").await.unwrap();
+    committed(&first).await;
+    later().await;
+    rig.will(answer("2"));
+    let second = rig.open("a").await.unwrap();
+    assert_eq!(second.version.blob.id(), first.version.blob.id());
+    assert_eq!(second.version.validators.etag.as_deref(), Some("\"2\""));
+    later().await;
+    rig.will(Reply::NotModified);
+    rig.open("a").await.unwrap();
+    assert_eq!(rig.last_condition().unwrap().etag.as_deref(), Some("\"2\""));
+}
+
+#[tokio::test]
 async fn a_strict_digest_is_checked_before_anybody_is_answered() {
     let declared = Source { digest: sha256(b"right"), ..source(URL) };
     let rig = Rig::new(table([("a", declared)]));
