@@ -471,7 +471,8 @@ async fn an_operator_may_evict_what_an_idle_download_holds() {
     drop(tree);
     assert!(matches!(rig.cache.evict(&rig.entry("a")).await, EvictOutcome::Pinned(_)));
     drop(opened);
-    until("nobody to be in it", || rig.cache.ledger().pins(blob) == 1).await;
+    // The operator's first try has pressed the download, so it may end as soon as it is idle.
+    until("nobody to be in it", || rig.cache.ledger().pins(blob) <= 1).await;
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let evicted = rig.cache.evict(&rig.entry("a")).await;
     assert!(matches!(evicted, EvictOutcome::Evicted(bytes) if bytes > 3_000_000), "{evicted:?}");
