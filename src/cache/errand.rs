@@ -16,6 +16,7 @@ use crate::digest::Hasher;
 use crate::metrics::Refusal;
 use crate::origin::{Answer, Ask, Failure, FailureKind, Head, Patience, Unchanged};
 use crate::source::Source;
+use crate::types::Pending;
 use crate::validators::Validators;
 
 /// The longest it is.
@@ -32,9 +33,13 @@ const FIRST: u64 = 64 << 10;
 const BEAT: Duration = Duration::from_secs(5);
 
 /// Runs an errand to its end: whoever waits is answered, or elects another leader.
+///
+/// A task carries room for the largest of its steps, and is moved several times as it begins and
+/// ends. Nearly all errands ask and hear that nothing has changed, so what else there is to do is
+/// boxed.
 pub(super) async fn run(cache: Arc<Cache>, permit: Permit, errand: Errand) {
     match errand {
-        Errand::Verify(version) => verify(&cache, permit, version).await,
+        Errand::Verify(version) => Box::pin(verify(&cache, permit, version)).await,
         Errand::Ask { have, parked, want } => ask(&cache, permit, have, parked, want).await,
     }
 }
@@ -58,12 +63,13 @@ async fn ask(
         return fetch(cache, permit, source, head, content, have).await;
     }
     let kept = Kept::take(cache, &entry, want);
-    let mut validators = conditions(&permit, &source, have.as_deref(), want);
+    let identity = source.identity();
+    let mut validators = conditions(&permit, &identity, have.as_deref(), want);
     if let (None, Some(kept)) = (&have, &kept) {
         validators = Some(kept.unfinished.record.validators.clone());
     }
     let patience = match &have {
-        Some(version) if version.source == source.identity() => Patience::Warm,
+        Some(version) if version.source == identity => Patience::Warm,
         _ => Patience::Cold,
     };
     match &have {
@@ -94,10 +100,10 @@ async fn ask(
         (Ok(Answer::Found(head, body)), have) => match head.length {
             Some(length) if want == Want::Length && have.is_none() => {
                 if let Err(error) = check_size(&source, entry.name().as_str(), length) {
-                    return fail(cache, permit, None, error, None).await;
+                    return Box::pin(fail(cache, permit, None, error, None)).await;
                 }
                 let peek = peek(&entry, &source, &head, length);
-                cache.lot.park(&entry, source.identity(), head, body);
+                cache.lot.park(&entry, identity, head, body);
                 land_head(permit, peek);
             }
             _ => {
@@ -115,14 +121,25 @@ async fn ask(
                 kept => put_back(&entry, kept),
             }
             let error = refusal(&entry, &failure);
-            fail(cache, permit, have, error, failure.retry_after).await;
+            Box::pin(fail(cache, permit, have, error, failure.retry_after)).await;
         }
     }
 }
 
 /// Receives a body. Where it does not have the digest declared, it is fetched once more from zero:
 /// something on the way may have been at fault.
-async fn fetch(
+fn fetch(
+    cache: &Arc<Cache>,
+    permit: Permit,
+    source: Arc<Source>,
+    head: Head,
+    content: Content,
+    have: Option<Arc<Version>>,
+) -> Pending<'_, ()> {
+    Box::pin(receive(cache, permit, source, head, content, have))
+}
+
+async fn receive(
     cache: &Arc<Cache>,
     permit: Permit,
     source: Arc<Source>,
@@ -170,18 +187,18 @@ pub(super) async fn beating<T>(pulse: Option<&Pulse>, work: impl Future<Output =
 /// Returns what the question may be made conditional on.
 fn conditions(
     permit: &Permit,
-    source: &Source,
+    identity: &str,
     have: Option<&Version>,
     want: Want,
 ) -> Option<Validators> {
     let validators = match have {
-        Some(version) if version.source == source.identity() => version.validators.clone(),
+        Some(version) if version.source == identity => version.validators.clone(),
         // Another source's validators mean nothing here.
         Some(_) => return None,
         None if want == Want::Length => {
             let state = permit.entry().state();
             let (_, peek) = state.peeked()?;
-            if peek.source != source.identity() {
+            if peek.source != identity {
                 return None;
             }
             peek.validators.clone()
@@ -300,7 +317,7 @@ pub(super) async fn confirm(
     }
     permit.answer(Ok(Landed::Version { version: version.clone(), pin, stale: false }));
     if record {
-        cache.rewrite(&entry, &version, now).await;
+        Box::pin(cache.rewrite(&entry, &version, now)).await;
     }
 }
 

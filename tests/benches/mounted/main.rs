@@ -35,7 +35,7 @@ fn main() {
         std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wanted = |group: &str| words.is_empty() || words.iter().any(|word| group.contains(word));
     let mut report = Report::default();
-    let groups: [(&str, Group); 7] = [
+    let groups: [(&str, Group); 9] = [
         ("warm", warm::run),
         ("asked", asked::run),
         ("cold", cold::run),
@@ -43,6 +43,8 @@ fn main() {
         ("crowd", crowd::run),
         ("names", names::run),
         ("trees", trees::run),
+        ("packs", trees::packs),
+        ("unpacked", trees::unpacked),
     ];
     for (group, run) in groups {
         if wanted(group) {

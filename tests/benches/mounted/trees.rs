@@ -22,19 +22,37 @@ const ROUND_TRIP: u64 = 20;
 const RATE: f64 = 50e6;
 const MB: f64 = 1e6;
 
-/// Measures archives as directories beside what people do without.
+/// Measures cold archives, beside fetching and unpacking them.
 pub(crate) fn run(report: &mut Report) {
-    if crate::support::missing(&["zip", "unzip"]) {
-        eprintln!("  not measured: zip or unzip is missing");
+    if !can_pack() {
         return;
     }
-    let large = Sample::new(13_500, 6_500);
-    cold::run(report, &large);
-    stream::run(report, &large);
-    drop(large);
-    buildpacks::run(report);
-    warm::run(report, &Sample::new(900, 2_700));
+    let sample = Sample::new(13_500, 6_500);
+    cold::run(report, &sample);
+    stream::run(report, &sample);
     large::run(report);
+}
+
+/// Measures what a builder does with many of them.
+pub(crate) fn packs(report: &mut Report) {
+    if can_pack() {
+        buildpacks::run(report);
+    }
+}
+
+/// Measures a warm tree beside the same one on the disk.
+pub(crate) fn unpacked(report: &mut Report) {
+    if can_pack() {
+        warm::run(report, &Sample::new(900, 2_700));
+    }
+}
+
+fn can_pack() -> bool {
+    let missing = crate::support::missing(&["zip", "unzip"]);
+    if missing {
+        eprintln!("  not measured: zip or unzip is missing");
+    }
+    !missing
 }
 
 /// A tree of [`FILES`] files in directories of fifty, and a script.
