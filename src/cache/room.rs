@@ -15,9 +15,10 @@ const FORGETS_WITHIN: Duration = Duration::from_millis(100);
 /// How long it may take to forget a tree that was walked through: thousands of entries.
 const TREES_FORGOTTEN_WITHIN: Duration = Duration::from_millis(500);
 
-/// How long a handle that was closed may take to be released: close(2) does not wait for it, so a
-/// program that closes one file and opens another may be ahead of itself.
-const RELEASED_WITHIN: Duration = Duration::from_millis(50);
+/// How long others may hold more than they need: a handle is released behind the back of close(2),
+/// so a program that closes one file and opens another may be ahead of itself; and a tree gives back
+/// what it booked ahead a tenth of a second after its last member.
+const SETTLES_WITHIN: Duration = Duration::from_millis(300);
 
 /// What a blob takes beyond its bytes: the sidecar, and the blocks that map its extents.
 pub(super) fn overhead(length: u64) -> u64 {
@@ -65,7 +66,7 @@ impl Cache {
         name: &str,
         bytes: u64,
     ) -> Result<Reservation, OpenError> {
-        let until = tokio::time::Instant::now() + RELEASED_WITHIN;
+        let until = tokio::time::Instant::now() + SETTLES_WITHIN;
         loop {
             // Registered before the question, so that no change between the two is missed.
             let changed = self.ledger.changed();

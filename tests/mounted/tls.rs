@@ -11,7 +11,7 @@ use crate::support::{Body, KIB, Mounted, Nginx, Raise, figure, needs, scaled, st
 
 const WARM: usize = 6;
 /// Names that are opened for the first time while certificates change.
-const COLD: usize = 4000;
+const COLD: usize = 12_000;
 const LEN: u64 = 32 * KIB;
 
 /// Longer than the daemon believes its files without a look.

@@ -95,9 +95,10 @@ pub(crate) const ZIPS: &[Packer] = &[
         name: "bsdtar zip",
         program: "bsdtar",
         pack: "bsdtar --format zip -cf \"$2\" -C \"$1\" .",
-        unpack: BSD_UNTAR,
+        // Not bsdtar, which composes accents as it unpacks.
+        unpack: UNZIP,
         soil: ZIP_SOIL,
-        rules: TO_SECONDS,
+        rules: UNZIPPED,
     },
     Packer {
         name: "bsdtar zip, to a pipe",

@@ -35,7 +35,7 @@ fn main() {
         std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wanted = |group: &str| words.is_empty() || words.iter().any(|word| group.contains(word));
     let mut report = Report::default();
-    let groups: [(&str, Group); 9] = [
+    let groups: [(&str, Group); 10] = [
         ("warm", warm::run),
         ("asked", asked::run),
         ("cold", cold::run),
@@ -45,6 +45,7 @@ fn main() {
         ("trees", trees::run),
         ("packs", trees::packs),
         ("unpacked", trees::unpacked),
+        ("members", trees::members),
     ];
     for (group, run) in groups {
         if wanted(group) {

@@ -30,6 +30,10 @@ pub(crate) fn run(report: &mut Report) {
     let sample = Sample::new(13_500, 6_500);
     cold::run(report, &sample);
     stream::run(report, &sample);
+}
+
+/// Measures the index of a large archive.
+pub(crate) fn members(report: &mut Report) {
     large::run(report);
 }
 
