@@ -100,26 +100,16 @@ impl Crowns {
 
 impl Fs {
     /// Looks a name shown as a directory up; `None` where the LOOKUP must wait. Never waits.
-    ///
-    /// # Errors
-    /// ENOENT where the origin said last that it has no such thing; it is asked behind.
-    pub(super) fn directory(
-        &self,
-        name: &Name,
-        entry: &Arc<Entry>,
-    ) -> Option<Result<Looked, Refused>> {
+    pub(super) fn directory(&self, name: &Name, entry: &Arc<Entry>) -> Option<Looked> {
         match self.cache.shows(entry) {
             Shows::Version(_) if self.cache.is_fresh(entry) => {}
             Shows::Version(version) if self.kernel_has(name, version.blob.id()) => return None,
             Shows::Version(_) => self.ask_behind(entry),
-            Shows::Nothing(_) if entry.is_gone() => {
-                self.ask_behind(entry);
-                self.detach(name);
-                return Some(Err(Refused::Errno(libc::ENOENT)));
-            }
+            // Only the origin can say whether it has it again.
+            Shows::Nothing(_) if entry.is_gone() => return None,
             Shows::Nothing(_) => {}
         }
-        Some(Ok(self.show(name, entry)))
+        Some(self.show(name, entry))
     }
 
     /// Looks the name up once its origin was asked; the version at hand stays where that failed.

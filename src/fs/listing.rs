@@ -8,7 +8,7 @@ use super::crown::Crown;
 use super::nodeid::{Place, place};
 use super::step::refused;
 use super::{Fs, Kind, Refused};
-use crate::cache::{Names, Shown, number};
+use crate::cache::{Names, OpenError, Shown, number};
 use crate::tree::{self, Index, NodeNo};
 use crate::types::Ino;
 
@@ -47,8 +47,20 @@ impl Fs {
     /// Returns a directory to read. Waits for a complete index: a listing is whole.
     ///
     /// # Errors
-    /// ENOTDIR for what is no directory; the archive cannot be had or cannot be shown.
+    /// ENOTDIR for what is no directory; ESTALE where the origin has no such thing; the archive
+    /// cannot be had or cannot be shown.
     pub async fn listing(&self, ino: Ino) -> Result<Listing, Refused> {
+        self.listed(ino).await.map_err(|refused| match refused {
+            // C libraries take ENOENT for the end of a directory, and programs would see an empty one.
+            Refused::Errno(libc::ENOENT) => Refused::Errno(libc::ESTALE),
+            Refused::Open(error) if error.errno == libc::ENOENT => {
+                Refused::Open(OpenError { errno: libc::ESTALE, ..error })
+            }
+            other => other,
+        })
+    }
+
+    async fn listed(&self, ino: Ino) -> Result<Listing, Refused> {
         let (number, dir) = match place(ino) {
             Place::Root => return Ok(Listing::Names(self.cache.names())),
             Place::Name => return Err(Refused::Errno(libc::ENOTDIR)),

@@ -32,7 +32,7 @@ impl Fs {
         let (ino, attr) = match shown {
             None => return Some(Err(Refused::Errno(libc::ENOENT))),
             Some(Shown::Tree(entry)) => match known(name) {
-                Ok(name) => return self.directory(&name, entry),
+                Ok(name) => return self.directory(&name, entry).map(Ok),
                 Err(refused) => return Some(Err(refused)),
             },
             Some(Shown::Alias(target)) => match known(name) {
