@@ -103,6 +103,7 @@ pub fn run(launch: Launch) -> Result<(), DaemonError> {
     let catalogs = config.catalogs.iter().map(|path| ("a catalog", path.as_path()));
     mount::refuse_inside(&mountpoint, needed.into_iter().chain(catalogs))?;
     mount::preflight(config.allow_other)?;
+    sys::return_large_blocks();
     if let Err(error) = sys::raise_file_limit() {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
