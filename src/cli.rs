@@ -40,8 +40,8 @@ fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Status(args) => client::status(&args),
         Verb::Ls(args) => client::ls(&args),
         Verb::Evict(args) => client::evict(&args),
-        Verb::Catalog { verb: CatalogVerb::Check { config, files } } => {
-            settings::check_catalogs(config.as_deref(), &files)
+        Verb::Catalog { verb: CatalogVerb::Check { config, paths } } => {
+            settings::check_catalogs(config.as_deref(), &paths)
         }
         Verb::Config { verb: ConfigVerb::Check { config } } => {
             settings::check_config(config.as_deref())

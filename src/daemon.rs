@@ -99,8 +99,8 @@ pub fn run(launch: Launch) -> Result<(), DaemonError> {
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
-    let needed = [("the store", config.store.as_path()), ("the control socket", &config.control)];
-    let catalogs = config.catalogs.iter().map(|path| ("a catalog", path.as_path()));
+    let needed = [("store", config.store.as_path()), ("control socket", &config.control)];
+    let catalogs = config.catalogs.iter().map(|path| ("catalog", path.as_path()));
     mount::refuse_inside(&mountpoint, needed.into_iter().chain(catalogs))?;
     mount::preflight(config.allow_other)?;
     sys::return_large_blocks();
@@ -317,7 +317,7 @@ impl Daemon {
                 ended = &mut session => {
                     return match ended {
                         Ok(Ok(())) => {
-                            tracing::info!("unmounted by somebody else: stopping");
+                            tracing::info!("unmounted from outside: stopping");
                             Ok(())
                         }
                         Ok(Err(error)) => {

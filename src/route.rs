@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use url::{Host, Url};
 
-use crate::source::shown_url;
+use crate::source::{shown_text, shown_url};
 
 /// A proxy, as an operator writes it.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -89,7 +89,7 @@ impl FromStr for HostPattern {
         let wrong = || {
             format!(
                 "`{}` is not a host; write `cdn.internal`, or `*.storage.example` for all names below it, without scheme and port",
-                text.escape_debug()
+                shown_host(text)
             )
         };
         let (below, host) = match text.strip_prefix("*.") {
@@ -110,6 +110,15 @@ impl FromStr for HostPattern {
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", if self.below { "*." } else { "" }, self.host)
+    }
+}
+
+/// Returns what may be printed of a text that was meant to be a host, with or without a port. A
+/// whole URL may be there instead, and then this is what [`shown_text`] shows.
+pub fn shown_host(text: &str) -> String {
+    match text.contains(['@', '?', '#']) {
+        true => shown_text(text),
+        false => text.escape_debug().to_string(),
     }
 }
 
@@ -178,6 +187,10 @@ mod tests {
         {
             let error = bad.parse::<HostPattern>().expect_err(bad);
             assert!(error.starts_with(&format!("`{bad}`")), "{error}");
+        }
+        for bad in ["http://u:CANARY@a/x", "u:CANARY@a", "a/x?CANARY", "http://a/#CANARY"] {
+            let error = bad.parse::<HostPattern>().expect_err(bad);
+            assert!(!error.contains("CANARY"), "{error}");
         }
     }
 }

@@ -242,18 +242,18 @@ pub fn shown_url(url: &Url) -> String {
     shown.into()
 }
 
-/// Returns what may be printed of a text that was meant to be a URL, whatever it is: no query, no
-/// fragment, no userinfo, no control characters.
+/// Returns what may be printed of a text that was meant to be a URL and is not a good one: no
+/// query, no fragment, no userinfo, no control characters.
 pub fn shown_text(text: &str) -> String {
-    let end = text.find(['?', '#']).unwrap_or(text.len());
-    let text = &text[..end];
-    let (scheme, rest) = text
-        .split_once("://")
-        .map_or((String::new(), text), |(scheme, rest)| (format!("{scheme}://"), rest));
-    // Everything up to the last `@` may be userinfo in a URL too broken to tell.
-    let rest = rest.rsplit('@').next().unwrap_or_default();
-    let scheme = scheme.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}{rest}").escape_debug().to_string()
+    // A `/`, `?` or `#` within a password ends the userinfo early, so that what looks like a host,
+    // a port or a path may be a part of it: behind a scheme nothing is safe.
+    let of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    match text.split_once("://") {
+        Some((scheme, "")) if scheme.chars().all(of_scheme) => format!("{scheme}://"),
+        Some((scheme, _)) if scheme.chars().all(of_scheme) => format!("{scheme}://..."),
+        None if !text.contains([':', '@', '?', '#']) => text.escape_debug().to_string(),
+        _ => "...".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -293,12 +293,20 @@ mod tests {
         assert_eq!(secret.shown_url(), "https://h/p");
         let broken = [
             "https://canary:canary@h:port/p?canary",
+            "http://u:canary#canary@h/x",
+            "http://u:canary?canary@h/x",
+            "http://u:canary/canary@h/x",
+            "http://u:1#canary@canary/x",
             "canary:canary@h/p",
+            "u:canary#canary@h",
             "ftp://canary@h#canary",
             "canary@x://h",
             "//canary:can@ary@h",
+            "h/p?canary",
         ];
-        assert_eq!(shown_text(broken[0]), "https://h:port/p");
+        assert_eq!(shown_text(broken[0]), "https://...");
+        assert_eq!(shown_text("http://"), "http://");
+        assert_eq!(shown_text("h/p"), "h/p");
         for text in broken {
             assert!(!shown_text(text).contains("canary"), "{text}");
         }

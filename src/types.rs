@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::source::shown_text;
+
 /// A boxed future, so that a room can be held behind a trait object.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -52,7 +54,8 @@ impl FromStr for Name {
         let printable = || s.escape_default().to_string();
         match s {
             "" => Err(NameError::Empty),
-            _ if s.contains('/') => Err(NameError::Slash(printable())),
+            // It may be a URL in the wrong place.
+            _ if s.contains('/') => Err(NameError::Slash(shown_text(s))),
             _ if s.starts_with('.') => Err(NameError::Dot(printable())),
             _ if s.len() > 255 => Err(NameError::Long(s.chars().take(32).collect(), s.len())),
             _ if s.chars().any(char::is_control) => Err(NameError::Control(printable())),

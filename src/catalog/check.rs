@@ -7,18 +7,19 @@ use std::sync::Arc;
 
 use super::{Bindings, Opinion, Owner, Problem, Report, Secrets, agree, parse, place};
 
-/// Checks catalog files, each alone and all together. Blocks on the disk.
+/// Checks catalogs, each alone and all together: files, and those that a directory holds. Blocks
+/// on the disk.
 ///
 /// `secrets` says which files headers may come from.
-pub fn check(files: &[PathBuf], secrets: &Secrets) -> Report {
+pub fn check(paths: &[PathBuf], secrets: &Secrets) -> Report {
     let mut problems = Vec::new();
     let mut opinions = BTreeMap::new();
-    let files: BTreeSet<&PathBuf> = files.iter().collect();
+    let files = files_of(paths, &mut problems);
     for path in &files {
         let owner = Owner::new(&path.to_string_lossy());
         match place::read(path) {
             Err(e) => problems.push(Problem {
-                file: path.to_path_buf(),
+                file: path.clone(),
                 line: None,
                 text: format!("cannot be read: {e}"),
             }),
@@ -59,6 +60,26 @@ pub fn check(files: &[PathBuf], secrets: &Secrets) -> Report {
         count(bindings.conflicts(), "conflict"),
     );
     Report { fine: problems.is_empty() && bindings.conflicts() == 0, text }
+}
+
+/// Returns the files, each once, with every directory replaced by the catalogs in it.
+fn files_of(paths: &[PathBuf], problems: &mut Vec<Problem>) -> BTreeSet<PathBuf> {
+    let mut files = BTreeSet::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.insert(path.clone());
+            continue;
+        }
+        match place::list(path, problems) {
+            Ok(found) => files.extend(found),
+            Err(e) => problems.push(Problem {
+                file: path.clone(),
+                line: None,
+                text: format!("the catalog directory cannot be read: {e}"),
+            }),
+        }
+    }
+    files
 }
 
 fn count(n: usize, what: &str) -> String {

@@ -5,11 +5,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use url::Url;
-
 use super::{CatalogFile, Owner, Problem, item};
 use crate::source::{Fill, Form, Source};
-use crate::types::Name;
+use crate::types::{Name, NameError};
 
 /// `NAME=URL`, as `--download` and `--directory` take it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,9 +35,18 @@ impl FromStr for Download {
         let (name, url) = text
             .split_once('=')
             .ok_or("NAME=URL is expected, for example `jdk.tgz=https://host/jdk.tgz`")?;
-        let url: Url = item::parse_url(url).map_err(|e| format!("the URL {e}"))?;
+        // A URL alone is divided within its query, and then neither part may be repeated. A name
+        // may have a `:`, so by itself that does not tell a URL.
+        let alone =
+            name.contains('/') || (name.contains([':', '@', '?', '#']) && !url.contains("://"));
+        if alone {
+            return Err("NAME= is missing before the URL; write NAME=URL, for example \
+                        `jdk.tgz=https://host/jdk.tgz`"
+                .to_owned());
+        }
+        let url = item::parse_url(url).map_err(|e| format!("the URL {e}"))?;
         Ok(Download {
-            name: name.parse().map_err(|e: crate::types::NameError| e.to_string())?,
+            name: name.parse().map_err(|e: NameError| e.to_string())?,
             source: Arc::new(Source::new(url)),
         })
     }

@@ -32,12 +32,23 @@ pub(super) fn read(reader: &mut Reader<'_>, item: &Item, secrets: &Secrets) -> V
         });
         match header {
             Ok(header) => headers.push(header),
-            Err(e) => {
-                reader.at(field.line, format!("the header `{}` {e}", field.key.escape_debug()))
-            }
+            Err(e) => reader.at(field.line, format!("the header `{}` {e}", shown_name(&field.key))),
         }
     }
     headers
+}
+
+/// Returns what may be printed of a header's name. One that is none may be a whole field, value
+/// included; then it is what precedes its `:` or space, if that is a name.
+fn shown_name(key: &str) -> String {
+    let is_name = |text: &str| !text.is_empty() && text.bytes().all(is_token);
+    if key.is_empty() || is_name(key) {
+        return key.to_owned();
+    }
+    match key.split_once([':', ' ']) {
+        Some((name, _)) if is_name(name) => format!("{name}..."),
+        _ => "...".to_owned(),
+    }
 }
 
 /// Reads one header. The error is the end of a sentence.

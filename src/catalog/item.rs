@@ -175,12 +175,16 @@ fn read_key(r: &mut Reader<'_>, item: &Item, place: &str, secrets: &Secrets, to:
     }
 }
 
-/// Parses a URL to fetch from. The error is the end of a sentence and shows no query or userinfo.
+/// Parses a URL to fetch from. The error is the end of a sentence and shows no more than
+/// [`shown_text`] does.
 pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     const WANTED: &str = "write http://HOST/PATH or https://HOST/PATH";
     let shown = shown_text(text);
-    let mut url =
-        Url::parse(text).map_err(|e| format!("`{shown}` is not a URL ({e}); {WANTED}"))?;
+    let mut url = Url::parse(text).map_err(|e| {
+        // The `#`, `?` or `/` of a password is a usual reason, and not to be seen in the error.
+        let hint = if text.contains('@') { ", and credentials as `headers`" } else { "" };
+        format!("`{shown}` is not a URL ({e}); {WANTED}{hint}")
+    })?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("`{shown}` is neither http nor https; {WANTED}"));
     }

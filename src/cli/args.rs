@@ -212,9 +212,9 @@ pub(super) enum CatalogVerb {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
 
-        /// The catalogs
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
+        /// The catalogs, or directories of them
+        #[arg(required = true, value_name = "FILE_OR_DIR")]
+        paths: Vec<PathBuf>,
     },
 }
 

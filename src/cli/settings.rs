@@ -89,13 +89,13 @@ fn disk_size(path: &Path) -> io::Result<u64> {
 ///
 /// # Errors
 /// One of them has a mistake; the configuration cannot be used.
-pub(super) fn check_catalogs(config: Option<&Path>, files: &[PathBuf]) -> Result<(), Failure> {
+pub(super) fn check_catalogs(config: Option<&Path>, paths: &[PathBuf]) -> Result<(), Failure> {
     let secrets = match written(config)?.map(|settings| settings.secrets_dir) {
         Some(Some(dir)) => Secrets::Dir(dir),
         Some(None) => Secrets::None,
         None => Secrets::Unchecked,
     };
-    report(&catalog::check(files, &secrets))
+    report(&catalog::check(paths, &secrets))
 }
 
 /// Checks a configuration file and prints what was found.

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::values::based;
 use crate::document::{Item, Reader};
-use crate::route::{HostPattern, Proxy};
+use crate::route::{HostPattern, Proxy, shown_host};
 
 /// The most connections that one body may use.
 const MAX_CONNECTIONS: u64 = 64;
@@ -161,7 +161,7 @@ fn host(text: &str) -> Result<String, String> {
     let wrong = || {
         format!(
             "the origin `{}` is not a host; write [origins.\"host\"] or [origins.\"host:port\"]",
-            text.escape_debug()
+            shown_host(text)
         )
     };
     if text.contains(['/', '?', '#', '@', '\\']) || text.contains(char::is_whitespace) {
@@ -194,6 +194,8 @@ mod tests {
         for bad in ["", "https://h", "h/p", "u@h", "h:x", "h:99999", ":80", "a b"] {
             assert!(host(bad).is_err(), "{bad}");
         }
+        let error = host("https://u:CANARY@h/?CANARY").unwrap_err();
+        assert!(!error.contains("CANARY"), "{error}");
     }
     #[test]
     fn a_section_is_shown_in_one_line_without_secrets() {

@@ -339,7 +339,15 @@ impl Operator for Daemon {
             let refused = |reason, message| Err(EvictRefused { reason, message });
             let names = self.cache.names();
             let Some((_, entry)) = names.get(name.as_str()).and_then(Shown::download) else {
-                let text = format!("{name}: no catalog binds this name; see `cached-downloads ls`");
+                let text = match self.known().bindings.alias(name.as_str()) {
+                    Some(target) => format!(
+                        "{name}: is an alias of `{target}`; evict that name: \
+                         cached-downloads evict {target}"
+                    ),
+                    None => {
+                        format!("{name}: no catalog binds this name; see `cached-downloads ls`")
+                    }
+                };
                 return refused(EvictRefusal::UnknownName, text);
             };
             match self.cache.evict(entry).await {

@@ -122,15 +122,15 @@ fn places_that_cannot_work_are_refused() {
     refused(
         CANNOT,
         &["mount", &places.mnt, "--store", &inside, "--control", &places.control],
-        &["inside", "mountpoint"],
+        &["cached-downloads: the store", "inside", "mountpoint"],
     );
     refused(
         CANNOT,
         &["mount", &places.mnt, "--store", &places.store, "--control", &inside],
-        &["inside", "mountpoint"],
+        &["the control socket", "inside", "mountpoint"],
     );
     std::fs::create_dir(&inside).expect("make a directory");
-    places.refused(&["--catalog", &inside], &["inside", "mountpoint"]);
+    places.refused(&["--catalog", &inside], &["the catalog", "inside", "mountpoint"]);
     refused(
         CANNOT,
         &["mount", &places.mnt, "--store", "/proc/self/store", "--control", &places.control],
@@ -223,6 +223,14 @@ fn evict_refuses_what_is_unknown_or_held() {
     let output = mounted.client(&["evict", "nobody"]);
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("nobody"));
+    let aliased = format!("[downloads.a]\nurl = \"{}\"\naliases = [\"other\"]\n", origin.url("/a"));
+    mounted.catalog("test.toml", &aliased);
+    crate::support::wait_until("aliased", std::time::Duration::from_secs(5), || {
+        mounted.path("other").is_symlink()
+    });
+    let output = mounted.client(&["evict", "other"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("an alias of `a`"));
     let file = std::fs::File::open(mounted.path("a")).expect("open");
     mounted.wait_complete("a");
     let output = mounted.client(&["evict", "a"]);

@@ -83,7 +83,8 @@ fn a_canary_in_url_headers_and_files_appears_in_no_output() {
              [downloads.scheme]\nurl = \"ftp://{addr}/?{CANARY}\"\n\
              [downloads.none]\nurl = \"http://?{CANARY}\"\n\
              [downloads.unknown]\nurl = \"http://{addr}/?{CANARY}\"\nkei = \"{CANARY}\"\n\
-             [downloads.field]\nurl = \"http://{addr}/\"\nheaders = {{ \"a b\" = \"{CANARY}\" }}\n\
+             [downloads.field]\nurl = \"http://{addr}/\"\nheaders = {{ \"a b: {CANARY}\" = \"{CANARY}\" }}\n\
+             [downloads.early]\nurl = \"http://u:{CANARY}#{CANARY}@{addr}/\"\n\
              [downloads.value]\nurl = \"http://{addr}/\"\nheaders = {{ A = \"{CANARY}\\n\" }}\n\
              [downloads.digest]\nurl = \"http://{addr}/?{CANARY}\"\nsha256 = \"none\"\n"
         ),
@@ -95,7 +96,13 @@ fn a_canary_in_url_headers_and_files_appears_in_no_output() {
     // What is wrong on a command line is said without what it holds.
     let at = mounted.scratch().join("elsewhere");
     let at = at.to_str().expect("a plain path");
-    for download in [format!("a=ftp://{CANARY}@h/?{CANARY}"), format!("a=http://h/?{CANARY}")] {
+    for download in [
+        format!("a=ftp://{CANARY}@h/?{CANARY}"),
+        format!("a=http://h/?{CANARY}"),
+        format!("a=http://u:{CANARY}#{CANARY}@h/"),
+        format!("http://u:{CANARY}@h/plain?token={CANARY}"),
+        format!("http://u:{CANARY}@h/plain?token=http://{CANARY}/"),
+    ] {
         let args = ["mount", at, "--download", &download];
         let said = process::run(env!("CARGO_BIN_EXE_cached-downloads"), args);
         let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();

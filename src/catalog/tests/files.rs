@@ -167,7 +167,10 @@ fn mistakes() {
         ("aliases = ['a/b']", "`aliases` is wrong: the name `a/b` has a `/`"),
         ("key = ''", "`key` is empty"),
         ("allow_close_delimited = 1", "`allow_close_delimited` must be true or false"),
-        ("headers = { 'A B' = 'x' }", "the header `A B` is not a header name"),
+        ("headers = { 'A B' = 'x' }", "the header `A...` is not a header name"),
+        ("headers = { 'A: canary' = 'x' }", "the header `A...` is not a header name"),
+        ("headers = { 'Aé: canary' = 'x' }", "the header `...` is not a header name"),
+        ("headers = { 'canary/canary' = 'x' }", "the header `...` is not a header name"),
         ("headers = { Range = 'x' }", "the header `Range` is set by this program; remove it"),
         ("headers = { A = 1 }", "the header `A` must be a string or { file"),
         ("headers = { A = \"x\\ny\" }", "the header `A` has a line break"),
@@ -222,14 +225,20 @@ fn mistakes() {
 fn urls() {
     for (url, expected) in [
         ("ruby.zip", "`url` `ruby.zip` is not a URL"),
-        ("ftp://h/x", "`url` `ftp://h/x` is neither http nor https"),
-        ("file:///etc/passwd", "`url` `file:///etc/passwd` is neither http nor https"),
+        ("ftp://h/x", "`url` `ftp://...` is neither http nor https"),
+        ("file:///etc/passwd", "`url` `file://...` is neither http nor https"),
         ("http://", "`url` `http://` is not a URL"),
         (
             "http://canary:canary@h/x?canary",
-            "`url` `http://h/x` has credentials in it; give them as `headers`",
+            "`url` `http://...` has credentials in it; give them as `headers`",
         ),
-        ("http://canary@h:port/x?canary", "`url` `http://h:port/x` is not a URL"),
+        ("http://canary@h:port/x?canary", "`url` `http://...` is not a URL"),
+        (
+            "http://user:canary#canary@h/x",
+            "`url` `http://...` is not a URL (invalid port number); \
+             write http://HOST/PATH or https://HOST/PATH, and credentials as `headers`",
+        ),
+        ("user:canary#canary@h/x", "`url` `...` is neither http nor https"),
     ] {
         bad(&format!("[downloads.a]\nurl = '{url}'"), &format!("c.toml:2: {expected}"));
         let problems = toml(&format!("[downloads.a]\nurl = '{url}'")).unwrap_err();
@@ -246,6 +255,10 @@ fn no_problem_repeats_a_secret() {
         "[downloads.a]\nurl = 'http://h/?canary'\nheaders = { A = 'canary",
         "[downloads.a]\nurl = 'http://h/?canary' 'canary'",
         "[downloads.a]\nurl = ['http://h/?canary']",
+        "[downloads.a]\nurl = 'http://u:canary#canary@h/'",
+        "[downloads.a]\nurl = 'http://h/'\nheaders = { 'A B: canary' = 'canary' }",
+        "[downloads.a]\nurl = 'http://h/'\naliases = ['http://u:canary@h/?canary']",
+        "[downloads.'http://u:canary@h/?canary']\nurl = 'http://h/'",
         "[downloads.a]\nurl = 'http://h/'\nkey = ['canary']",
     ] {
         let problems = toml(text).unwrap_err();
@@ -327,10 +340,30 @@ fn downloads_of_the_command_line() {
         ("=http://h/", "a name is empty"),
         (".a=http://h/", "the name `.a` begins with a dot"),
         ("a=h", "the URL `h` is not a URL"),
-        ("a=ssh://h", "the URL `ssh://h` is neither http nor https"),
+        ("ruby:3=ssh://h", "the URL `ssh://...` is neither http nor https"),
+        ("a=ssh://h", "the URL `ssh://...` is neither http nor https"),
     ] {
         let error = text.parse::<Download>().unwrap_err();
         assert!(error.starts_with(expected), "{error}");
+    }
+    let colon: Download = "ruby:3=http://h/".parse().unwrap();
+    assert_eq!(colon.name.as_str(), "ruby:3");
+}
+
+#[test]
+fn a_forgotten_name_is_told_without_the_url() {
+    for text in [
+        "http://u:canary@h/plain?token=canary",
+        "http://u:canary@h/plain?token=http://canary/y",
+        "https://h?sig=canary",
+        "//u:canary@h/?a=canary",
+        "u:canary@h?token=canary",
+        "http:canary?token=canary",
+        "h?token=canary",
+        "http://h/canary",
+    ] {
+        let error = text.parse::<Download>().unwrap_err();
+        assert!(error.contains("NAME=URL") && !error.contains("canary"), "{error}");
     }
 }
 
@@ -360,6 +393,24 @@ fn checking_shows_everything() {
          4 files, 1 name, 0 aliases, 2 problems, 1 conflict\n"
     );
     assert_eq!(report.text, expected);
+}
+
+#[test]
+fn checking_a_directory_checks_the_catalogs_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("a.toml", "[downloads.x]\nurl='http://a/x'");
+    write("b.json", "{\"downloads\":{\"y\":{\"url\":\"http://b/x\"}}}");
+    write("notes.txt", "no catalog");
+    write(".c.toml", "hidden");
+    // A file that is given beside its directory counts once.
+    let paths = [dir.path().to_owned(), dir.path().join("a.toml")];
+    let report = check(&paths, &Secrets::Unchecked);
+    assert_eq!(report.text, "2 files, 2 names, 0 aliases, 0 problems, 0 conflicts\n");
+    assert!(report.fine);
+    write("c.toml", "[downloads.z]\nurl='h'");
+    let report = check(&paths, &Secrets::Unchecked);
+    assert!(!report.fine && report.text.contains("c.toml:2: `url` `h`"), "{}", report.text);
 }
 
 #[test]
