@@ -27,7 +27,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use super::error::OpenError;
 use super::ledger::Reservation;
 use crate::metrics::Refusal;
-use crate::origin::{Body, Failure};
+use crate::origin::{Body, Failure, FailureKind};
 use carry::Fault;
 use connection::{Connection, Ended, Ending};
 pub(super) use grant::GROWTH;
@@ -309,14 +309,14 @@ impl Fill {
                 Ok(())
             }
             Ending::Failed(Fault::Final(error)) => Err(error),
-            Ending::Refused(failure) => Err(self.refusal(&failure)),
+            Ending::Refused(failure) => self.given_up(&failure),
             Ending::Failed(Fault::Origin(failure)) => {
                 if !self.ranges {
                     return Err(self.refusal(&failure));
                 }
                 let now = Instant::now();
                 let Some(pause) = self.trouble.failed(gained, now) else {
-                    return Err(self.refusal(&failure));
+                    return self.given_up(&failure);
                 };
                 tracing::debug!(name = %self.shared.entry.name(), %failure, "a body ended early; the rest is asked for");
                 self.shared.cache.counters.resumed.inc();
@@ -338,6 +338,27 @@ impl Fill {
             self.shared.entry.name()
         );
         OpenError::new(Refusal::Changed, text)
+    }
+
+    /// Decides what an origin that fails for good means. Where only what is read is fetched, those
+    /// who wait now are refused, and what is there goes on being served: it must not go because
+    /// somebody wanted more while the origin was away.
+    ///
+    /// # Errors
+    /// The failure, where all of the body was to come or the origin says that it has it no more.
+    fn given_up(&mut self, failure: &Failure) -> Result<(), OpenError> {
+        let away = matches!(
+            failure.kind,
+            FailureKind::Unreachable | FailureKind::Silent | FailureKind::Status
+        );
+        let error = self.refusal(failure);
+        if !away || !self.ranges || self.all() || self.shared.length.is_none() {
+            return Err(error);
+        }
+        tracing::warn!(name = %self.shared.entry.name(), why = error.why.as_str(), %error, "a part could not be fetched");
+        self.shared.blob.refuse(&error.broken());
+        self.trouble = Trouble::default();
+        Ok(())
     }
 
     fn refusal(&self, failure: &Failure) -> OpenError {

@@ -65,6 +65,8 @@ pub(crate) enum PartReply {
     Of(Arc<Vec<u8>>),
     Changed,
     NotServed,
+    /// No usable answer.
+    Fail(FailureKind),
 }
 
 pub(crate) struct Chunks(VecDeque<bytes::Bytes>);
@@ -137,6 +139,9 @@ impl Origin for Fake {
                 RangeAnswer::Part(Box::new(Chunks::of(part)))
             }
             Some(PartReply::Changed) => RangeAnswer::Changed,
+            Some(PartReply::Fail(kind)) => {
+                return Box::pin(std::future::ready(Err(failure(kind))));
+            }
             Some(PartReply::NotServed) | None => RangeAnswer::NotServed,
         };
         Box::pin(std::future::ready(Ok(answer)))

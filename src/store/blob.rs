@@ -263,6 +263,16 @@ impl Blob {
         wake(woken);
     }
 
+    /// Ends the waits of all who wait now, with `reason`. The blob goes on: what is present stays
+    /// so, and who asks later waits anew.
+    pub fn refuse(&self, reason: &Broken) {
+        let woken = self.lock().waiters.all();
+        for wake in woken {
+            // An error says that the waiter has just given up.
+            let _ = wake.send(Some(reason.clone()));
+        }
+    }
+
     /// Marks bytes as present and wakes those who waited for them.
     pub(super) fn fill(&self, range: Range<u64>) {
         let woken = {
@@ -375,7 +385,7 @@ fn clip(range: &Range<u64>, length: Option<u64>) -> Range<u64> {
 fn wake(woken: Vec<Wake>) {
     for wake in woken {
         // An error says that the waiter has just given up.
-        let _ = wake.send(());
+        let _ = wake.send(None);
     }
 }
 

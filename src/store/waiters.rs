@@ -5,9 +5,11 @@ use std::ops::Range;
 
 use tokio::sync::oneshot;
 
-/// Ends a wait. Collected under the blob's lock and used after it is given back, because waking
-/// runs the code of the one who waits.
-pub(super) type Wake = oneshot::Sender<()>;
+use super::Broken;
+
+/// Ends a wait, in vain where there is a reason. Collected under the blob's lock and used after it
+/// is given back, because waking runs the code of the one who waits.
+pub(super) type Wake = oneshot::Sender<Option<Broken>>;
 
 /// The waiters of one blob, in the order of the first byte that each still lacks: filling a range
 /// looks only at those who lack a byte of it.
@@ -28,7 +30,7 @@ struct Waiter {
 impl Waiters {
     /// Adds one who waits for `range` and lacks its byte `missing`. Returns a number for
     /// [`remove`](Waiters::remove) and what is completed when the range is there.
-    pub(super) fn add(&mut self, range: Range<u64>, missing: u64) -> (u64, oneshot::Receiver<()>) {
+    pub(super) fn add(&mut self, range: Range<u64>, missing: u64) -> (u64, oneshot::Receiver<Option<Broken>>) {
         let (wake, woken) = oneshot::channel();
         let number = self.next;
         self.next += 1;

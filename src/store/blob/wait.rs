@@ -100,12 +100,18 @@ impl Blob {
                 self.demand.notify_waiters();
             }
             // Progress does not wake those it does not serve; they look when their time is up.
-            while timeout_at(deadline, &mut ticket.woken).await.is_err() {
-                let extended = self.lock().progress + patience;
-                if extended <= deadline {
-                    return Err(WaitError::Stalled(stall));
+            loop {
+                match timeout_at(deadline, &mut ticket.woken).await {
+                    Ok(Ok(Some(reason))) => return Err(reason.into()),
+                    Ok(Ok(None) | Err(_)) => break,
+                    Err(_elapsed) => {
+                        let extended = self.lock().progress + patience;
+                        if extended <= deadline {
+                            return Err(WaitError::Stalled(stall));
+                        }
+                        deadline = extended;
+                    }
                 }
-                deadline = extended;
             }
         }
     }
@@ -115,7 +121,7 @@ impl Blob {
 struct Ticket<'a> {
     blob: &'a Blob,
     number: u64,
-    woken: oneshot::Receiver<()>,
+    woken: oneshot::Receiver<Option<Broken>>,
 }
 
 impl Drop for Ticket<'_> {
