@@ -153,9 +153,9 @@ pub struct Balance {
     pub trees: u64,
     /// Of these, held by open handles or downloads.
     pub pinned: u64,
-    /// Of these, held by the kernel alone.
+    /// Of these, held by the kernel alone, which did not forget it when asked.
     pub held: u64,
-    /// Of these, what may be evicted, and what is being evicted.
+    /// Of these, what nobody has open: it goes unless the kernel turns out to hold it.
     pub idle: u64,
     /// Of these, being unlinked.
     pub condemned: u64,
