@@ -258,8 +258,9 @@ impl Download {
             pulse: pulse.clone(),
         });
         let (reservation, filled) = fill.run(first).await;
+        let pieced = matches!(filled, Ok(Filled::Whole { pieced: true }));
         let received = match filled {
-            Ok(Filled::Whole) => Ok(()),
+            Ok(Filled::Whole { .. }) => Ok(()),
             Ok(Filled::Aside) => Err(aside::unwanted(&entry)),
             Err(error) => Err(error),
         };
@@ -284,8 +285,9 @@ impl Download {
         }
         if let Err(error) = done {
             cache.ledger.committed(id);
-            if error.why == Refusal::Digest && ranges {
-                // Bytes of several answers under one strong tag, and they do not fit together.
+            if error.why == Refusal::Digest && ranges && pieced {
+                // Bytes of several answers under one strong tag, and they do not fit together. Those
+                // of one answer are what the origin has: the catalog may as well be wrong.
                 cache.origin.lied(&entry.source());
             }
             return Err(error);

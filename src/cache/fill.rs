@@ -55,8 +55,8 @@ const SLOW_TICK: Duration = Duration::from_secs(1);
 /// How a fill ended without a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Filled {
-    /// Every byte is there.
-    Whole,
+    /// Every byte is there; `pieced` says whether more than one answer brought them.
+    Whole { pieced: bool },
     /// Gaps are left, and nobody wants them now.
     Aside,
 }
@@ -151,7 +151,7 @@ impl Fill {
         loop {
             if self.whole() {
                 shared.cache.ledger.committing(shared.blob.id());
-                return Ok(Filled::Whole);
+                return Ok(Filled::Whole { pieced: shared.pieced() });
             }
             // Registered before the look at who waits, so that nobody is overlooked.
             let demand = shared.blob.demand();

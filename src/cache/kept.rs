@@ -24,6 +24,11 @@ impl Kept {
             return None;
         }
         let unfinished = entry.state().take_unfinished()?;
+        if cache.ledger.is_doomed(unfinished.id) {
+            // An operator is told that it goes.
+            cache.ledger.orphan(unfinished.id);
+            return None;
+        }
         let pin = cache.ledger.pin(unfinished.id)?;
         Some(Kept { unfinished, _pin: pin })
     }

@@ -153,9 +153,9 @@ pub struct Balance {
     pub trees: u64,
     /// Of these, held by open handles or downloads.
     pub pinned: u64,
-    /// Of these, held by the kernel alone.
+    /// Of these, held by the kernel alone, which did not forget it when asked.
     pub held: u64,
-    /// Of these, what may be evicted, and what is being evicted.
+    /// Of these, what nobody has open: it goes unless the kernel turns out to hold it.
     pub idle: u64,
     /// Of these, being unlinked.
     pub condemned: u64,
@@ -333,19 +333,34 @@ impl Ledger {
         let mut books = self.0.books();
         if let Some(account) = books.accounts.get_mut(&blob) {
             (account.spare, account.pressed) = (spare, false);
+            // One that commits has given way, the others go on.
+            account.doomed &= account.committing;
         }
         self.0.finish(books, None);
     }
 
-    /// Has the download of one blob give way, if it has nothing to do and nobody reads the blob.
+    /// Has the download of one blob give way at an operator's wish, if it has nothing to do and nobody
+    /// reads the blob. If nothing is kept of it then, the reaper takes it for evicted.
     pub fn press(&self, blob: BlobId) -> bool {
         let pressed = {
             let mut books = self.0.books();
             let account = books.accounts.get_mut(&blob).filter(|a| a.spare && a.pins <= 1);
-            account.map(|account| account.pressed = true).is_some()
+            account.map(|account| (account.pressed, account.doomed) = (true, true)).is_some()
         };
         self.0.pressed.notify_waiters();
         pressed
+    }
+
+    /// Takes back that an operator wants a blob gone.
+    pub fn reprieve(&self, blob: BlobId) {
+        if let Some(account) = self.0.books().accounts.get_mut(&blob) {
+            account.doomed = false;
+        }
+    }
+
+    /// Says whether an operator wants a blob gone.
+    pub fn is_doomed(&self, blob: BlobId) -> bool {
+        self.0.books().accounts.get(&blob).is_some_and(|account| account.doomed)
     }
 
     /// Says whether the download of a blob is to give way.

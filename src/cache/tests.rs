@@ -3,6 +3,7 @@
 mod answers;
 mod catalogs;
 mod cut;
+mod evicted;
 mod gaps;
 mod lifetimes;
 mod room;

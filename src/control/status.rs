@@ -72,9 +72,9 @@ pub struct Space {
     pub disk_free: Bytes,
     /// Everything on disk that is accounted for.
     pub stored: Bytes,
-    /// Of it, held by handles or by the kernel: never evicted.
+    /// Of it, held by handles, or by the kernel, which did not forget it when asked: never evicted.
     pub pinned: Bytes,
-    /// Of it, evictable.
+    /// Of it, what nobody has open. Whether the kernel holds it shows when it is to go.
     pub idle: Bytes,
     /// Of it, being removed.
     pub condemned: Bytes,

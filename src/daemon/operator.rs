@@ -359,6 +359,11 @@ impl Operator for Daemon {
                     );
                     refused(EvictRefusal::Pinned, text)
                 }
+                EvictOutcome::Arriving => {
+                    let text =
+                        format!("{name}: its download is not done with it; try again in a moment");
+                    refused(EvictRefusal::Pinned, text)
+                }
                 EvictOutcome::Held => {
                     let text = format!(
                         "{name}: a bind mount or an O_PATH descriptor holds it; release it first"

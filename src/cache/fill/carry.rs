@@ -67,6 +67,8 @@ pub(super) struct Carrier {
     at: u64,
     /// Where the first batch ends at the latest.
     first_end: u64,
+    /// Some of what came was kept.
+    contributed: bool,
 }
 
 impl Source {
@@ -111,7 +113,16 @@ impl Carrier {
     /// Makes the carrier of a claim that begins at `at`.
     pub(super) fn new(shared: Arc<Shared>, claim: ClaimId, at: u64) -> Carrier {
         let first_end = at.saturating_add(FIRST);
-        Carrier { shared, claim, waiting: VecDeque::new(), queued: 0, writing: None, at, first_end }
+        Carrier {
+            shared,
+            claim,
+            waiting: VecDeque::new(),
+            queued: 0,
+            writing: None,
+            at,
+            first_end,
+            contributed: false,
+        }
     }
 
     /// Carries a body until it ends, its claim is fulfilled, or either side fails. What has come is
@@ -176,6 +187,9 @@ impl Carrier {
             let part = bytes.slice((range.start - begin) as usize..(range.end - begin) as usize);
             let length = part.len() as u64;
             self.queued += length;
+            if !std::mem::replace(&mut self.contributed, true) {
+                shared.contributed();
+            }
             match self.waiting.back_mut() {
                 Some(batch)
                     if batch.at + batch.length == range.start && range.start != self.first_end =>

@@ -1,6 +1,6 @@
 //! What the connections of one download share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -57,6 +57,8 @@ pub(in crate::cache) struct Shared {
     pulse: Option<Arc<Pulse>>,
     plan: Mutex<Plan>,
     brought: AtomicU64,
+    /// How many answers brought bytes that were kept; what was there before counts as one.
+    answers: AtomicUsize,
     /// A write holds one permit, whatever becomes of the task that began it.
     writes: Arc<Semaphore>,
     /// Up to which of them the sidecar tells.
@@ -77,6 +79,7 @@ impl Shared {
             pulse: job.pulse,
             plan: Mutex::new(Plan::new(blob.filled() > 0)),
             brought: AtomicU64::new(0),
+            answers: AtomicUsize::new(usize::from(blob.filled() > 0)),
             writes: Arc::new(Semaphore::new(WRITES as usize)),
             noted: AtomicU64::new(0),
             note: Notify::new(),
@@ -112,6 +115,16 @@ impl Shared {
         if let Some(pulse) = &self.pulse {
             pulse.beat();
         }
+    }
+
+    /// Notes an answer of which bytes are kept.
+    pub(super) fn contributed(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says whether the bytes come from more than one answer.
+    pub(super) fn pieced(&self) -> bool {
+        self.answers.load(Ordering::Relaxed) > 1
     }
 
     /// Notes that it is the turn of other downloads, for those who wait for bytes.

@@ -50,6 +50,8 @@ pub(super) struct Account {
     pub(super) spare: bool,
     /// And should.
     pub(super) pressed: bool,
+    /// An operator wants it gone: if its download gives way, that counts as an eviction.
+    pub(super) doomed: bool,
     /// It has gaps that nobody fills: the first to go.
     pub(super) unfinished: bool,
     pub(super) place: Place,
@@ -72,6 +74,7 @@ impl Account {
             committing: false,
             spare: false,
             pressed: false,
+            doomed: false,
             unfinished: false,
             place: Place::Pinned,
         }
@@ -139,7 +142,7 @@ impl Books {
     pub(super) fn let_go(&mut self, shared: &Arc<Shared>, blob: BlobId) -> Option<Victim> {
         let account = self.accounts.get(&blob)?;
         let (refs, orphan) = (account.refs, account.orphan);
-        let evicted = account.place == Place::Leaving;
+        let (leaving, doomed) = (account.place == Place::Leaving, account.doomed);
         let to = match account.place {
             Place::Condemned | Place::Stuck => return None,
             _ if account.pins > 0 => return None,
@@ -150,7 +153,7 @@ impl Books {
             _ => return None,
         };
         self.place(blob, to);
-        (to == Place::Condemned).then(|| shared.victim(blob, evicted && !orphan))
+        (to == Place::Condemned).then(|| shared.victim(blob, doomed || (leaving && !orphan)))
     }
 
     pub(super) fn reserve(&mut self, shared: &Arc<Shared>, bytes: u64, ceiling: u64) -> Room {

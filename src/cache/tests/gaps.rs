@@ -61,6 +61,27 @@ async fn what_is_checked_first_is_fetched_whole_whatever_is_read() {
 }
 
 #[tokio::test]
+async fn only_pieces_that_do_not_fit_together_take_ranges_away() {
+    let declared = || Source { digest: sha256(b"something else"), ..source("http://h/a") };
+    // In one answer, twice: the catalog may be wrong.
+    let rig = Rig::new(table([("a", declared())]));
+    rig.will(Reply::Body(ranged(), bytes().to_vec()));
+    rig.will(Reply::Body(ranged(), bytes().to_vec()));
+    assert_eq!(errno(rig.open("a").await), libc::EIO);
+    assert_eq!(rig.asked(), 2);
+    assert_eq!(rig.origin.lies.load(Ordering::Relaxed), 0);
+    // Put together from two.
+    let rig = Rig::new(table([("a", declared())]));
+    let first = bytes()[..1 << 20].to_vec();
+    rig.will(Reply::Body(Head { part: Some(0..1 << 20), ..ranged() }, first));
+    rig.will(Reply::Body(ranged(), bytes().to_vec()));
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Of(bytes()));
+    assert_eq!(errno(rig.open("a").await), libc::EIO);
+    assert_eq!(rig.origin.ranges.lock().unwrap()[..], rest(1 << 20));
+    assert_eq!(rig.origin.lies.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
 async fn another_version_ends_the_download_and_the_next_open_gets_it() {
     let rig = rig();
     rig.origin.parts.lock().unwrap().push_back(PartReply::Changed);
