@@ -30,7 +30,11 @@ struct Waiter {
 impl Waiters {
     /// Adds one who waits for `range` and lacks its byte `missing`. Returns a number for
     /// [`remove`](Waiters::remove) and what is completed when the range is there.
-    pub(super) fn add(&mut self, range: Range<u64>, missing: u64) -> (u64, oneshot::Receiver<Option<Broken>>) {
+    pub(super) fn add(
+        &mut self,
+        range: Range<u64>,
+        missing: u64,
+    ) -> (u64, oneshot::Receiver<Option<Broken>>) {
         let (wake, woken) = oneshot::channel();
         let number = self.next;
         self.next += 1;
