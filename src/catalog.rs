@@ -37,6 +37,7 @@ pub use check::check;
 pub use download::Download;
 pub use file::{CatalogFile, parse};
 pub use headers::Secrets;
+pub use place::missing;
 pub use watch::Watcher;
 
 pub use crate::document::{Problem, Report};

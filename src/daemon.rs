@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cache::{Cache, Limits, Timing};
-use crate::catalog::{Catalogs, Download};
+use crate::catalog::{self, Catalogs, Download};
 use crate::config::Config;
 use crate::control::Server;
 use crate::fs::Fs;
@@ -49,6 +49,15 @@ fn workers() -> usize {
 /// a few microseconds. One that takes in a body of a fast origin copies 400 KiB, and who opens a
 /// file meanwhile would wait for many of them.
 const POLLS_BETWEEN_LOOKS: u32 = 4;
+
+/// Returns why a mount with a configuration would be refused, as far as that can be told without
+/// mounting: a file of TLS that cannot be used, a catalog that is not there. Blocks on the disk.
+pub fn refusals(config: &Config) -> Vec<String> {
+    let origin = HttpOrigin::new(origins::settings(config)).err().map(|error| error.to_string());
+    let catalogs =
+        catalog::missing(&config.catalogs).into_iter().map(|problem| problem.to_string());
+    origin.into_iter().chain(catalogs).collect()
+}
 
 /// How long what still runs may take once the mount is gone.
 const LAST_WORDS: Duration = Duration::from_secs(2);

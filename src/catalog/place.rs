@@ -52,6 +52,11 @@ impl Place {
     }
 }
 
+/// Returns what is wrong with places that an operator names, before anything of them is read.
+pub fn missing(paths: &[PathBuf]) -> Vec<Problem> {
+    paths.iter().filter_map(|path| Place::find(path).err()).collect()
+}
+
 /// Tells the good places from the problems.
 pub(super) fn split(
     places: impl Iterator<Item = Result<Place, Problem>>,

@@ -9,7 +9,7 @@ use super::exit::Failure;
 use super::text;
 use crate::catalog::{self, Download, Secrets};
 use crate::config::{self, Config, Env, Settings, parse_duration};
-use crate::daemon::Launch;
+use crate::daemon::{self, Launch};
 use crate::sys;
 
 /// Read where no other is named, if it is there.
@@ -105,7 +105,8 @@ pub(super) fn check_catalogs(config: Option<&Path>, paths: &[PathBuf]) -> Result
 pub(super) fn check_config(path: Option<&Path>) -> Result<(), Failure> {
     let path = path.unwrap_or(Path::new(DEFAULT_CONFIG));
     let disk = |path: &Path| disk_size(path);
-    report(&config::check(path, &Env::of_process(sys::uid() == 0, &disk)))
+    let env = Env::of_process(sys::uid() == 0, &disk);
+    report(&config::check(path, &env, &daemon::refusals))
 }
 
 fn report(report: &config::Report) -> Result<(), Failure> {

@@ -4,13 +4,20 @@ use std::path::Path;
 
 use super::{Config, Env, Report, Settings};
 
-/// Checks a configuration file against this machine, and shows what would hold. Blocks on the disk.
-pub fn check(path: &Path, env: &Env<'_>) -> Report {
+/// Checks a configuration file against this machine, and shows what would hold. `refused` says why
+/// a mount with it would be refused although the file itself is right. Blocks on the disk.
+pub fn check(path: &Path, env: &Env<'_>, refused: &dyn Fn(&Config) -> Vec<String>) -> Report {
     let resolved = Settings::load(path).and_then(|settings| Config::resolve(settings, env));
-    match resolved {
-        Ok(config) => Report { fine: true, text: format!("{}: fine\n{config}", path.display()) },
-        Err(e) => Report { fine: false, text: format!("{e}\n") },
+    let config = match resolved {
+        Ok(config) => config,
+        Err(e) => return Report { fine: false, text: format!("{e}\n") },
+    };
+    let problems = refused(&config);
+    if problems.is_empty() {
+        return Report { fine: true, text: format!("{}: fine\n{config}", path.display()) };
     }
+    let text = problems.iter().map(|problem| format!("{}: {problem}\n", path.display()));
+    Report { fine: false, text: text.collect() }
 }
 
 impl std::fmt::Display for Config {

@@ -86,6 +86,24 @@ fn unknown_flags_and_keys_name_the_nearest_known_one() {
     refused(FAILED, &["catalog", "check", &catalog], &["urll", "url", "c.toml"]);
 }
 
+/// What `config check` calls fine, `mount` takes.
+#[test]
+fn a_configuration_is_checked_as_far_as_a_mount_would_look() {
+    let places = Places::new();
+    let (pem, missing) =
+        (places.file("empty.pem", "\n"), text(&places.dir.path().join("none")).to_owned());
+    let origin = |key: &str, path: &str| format!("[origins.\"h\"]\n{key} = \"{path}\"\n");
+    for (config, words) in [
+        (format!("catalogs = [\"{missing}\"]\n"), ["none", "create the file or directory"]),
+        (origin("ca_file", &missing), ["none", "cannot read"]),
+        (origin("ca_file", &pem), ["empty.pem", "no certificate"]),
+    ] {
+        let config = places.file("config.toml", &config);
+        refused(FAILED, &["config", "check", "--config", &config], &words);
+        places.refused(&["--config", &config], &words);
+    }
+}
+
 #[test]
 fn bad_sizes_urls_and_names_are_refused() {
     let places = Places::new();
