@@ -36,9 +36,9 @@ impl FromStr for Download {
             .split_once('=')
             .ok_or("NAME=URL is expected, for example `jdk.tgz=https://host/jdk.tgz`")?;
         // A URL alone is divided within its query, and then neither part may be repeated. A name
-        // may have a `:`, so by itself that does not tell a URL.
-        let alone =
-            name.contains('/') || (name.contains([':', '@', '?', '#']) && !url.contains("://"));
+        // may have one of these characters, and be given a `/` by mistake.
+        let like_a_url = name.contains([':', '@', '?', '#']);
+        let alone = like_a_url && (name.contains('/') || !url.contains("://"));
         if alone {
             return Err("NAME= is missing before the URL; write NAME=URL, for example \
                         `jdk.tgz=https://host/jdk.tgz`"
