@@ -211,7 +211,8 @@ fn a_tree_that_stalls_holds_up_its_own_readers_alone() {
     let last = COUNT - 1;
     let begin = Instant::now();
     let mut stalled = Proc::cat(&mounted.path("a").join(format!("d/f{last}")));
-    wait_until("some of it came", Duration::from_secs(5), || origin.sent("/a") >= 150_000);
+    // The second question is for the rest, or, where the reader is faster, for some of it alone.
+    wait_until("some of it came", Duration::from_secs(5), || origin.sent("/a") >= 100_000);
     assert_eq!(read(&mounted.path("a"), 0), Ok(1), "what has passed is readable");
     assert_eq!(read_all(&mounted.path("b")), only(1), "another name");
     stalled.wait_blocked();
