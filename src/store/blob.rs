@@ -267,10 +267,7 @@ impl Blob {
     /// so, and who asks later waits anew.
     pub fn refuse(&self, reason: &Broken) {
         let woken = self.lock().waiters.all();
-        for wake in woken {
-            // An error says that the waiter has just given up.
-            let _ = wake.send(Some(reason.clone()));
-        }
+        end(woken, Some(reason));
     }
 
     /// Marks bytes as present and wakes those who waited for them.
@@ -383,9 +380,14 @@ fn clip(range: &Range<u64>, length: Option<u64>) -> Range<u64> {
 }
 
 fn wake(woken: Vec<Wake>) {
+    end(woken, None);
+}
+
+/// Ends waits, in vain where there is a reason.
+fn end(woken: Vec<Wake>, reason: Option<&Broken>) {
     for wake in woken {
         // An error says that the waiter has just given up.
-        let _ = wake.send(None);
+        let _ = wake.send(reason.cloned());
     }
 }
 
