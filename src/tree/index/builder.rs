@@ -399,7 +399,7 @@ fn check_target(path: &[u8], length: u64) -> Result<(), TreeError> {
         Why::Damaged,
         format!(
             "the target of the symbolic link {} has {length} bytes; Linux knows links of 1 to \
-             {LONGEST_TARGET} bytes",
+             {LONGEST_TARGET} bytes; pack the archive again",
             shown(path)
         ),
     ))
