@@ -3,6 +3,8 @@
 //! Session threads never wait. An operation that may wait is polled once where it was decoded: if
 //! it is ready, and it nearly always is, it is answered there and then; else the owned reply moves
 //! into a task, together with a watch over its caller.
+//!
+//! A session thread that has answered keeps a short vigil for the next request before it sleeps.
 
 mod attr;
 mod callers;
@@ -10,6 +12,7 @@ mod dispatch;
 mod notify;
 mod passthrough;
 mod sweep;
+mod vigil;
 
 use std::fs::File;
 use std::io;
@@ -26,6 +29,7 @@ use crate::sys;
 use dispatch::Dispatch;
 pub use notify::Teller;
 pub use passthrough::Passthrough;
+use vigil::Vigil;
 
 /// How many threads read requests: one may be in a page fault or wait for a lock of the kernel, and
 /// more than two gain nothing.
@@ -66,12 +70,14 @@ impl Connection {
         let passthrough = Arc::new(Passthrough::default());
         let callers = callers::Callers::new(counters.clone(), answer_within);
         let runtime = tokio::runtime::Handle::current();
+        let vigil = Vigil::over(device.try_clone()?);
         let dispatch = Dispatch {
             fs: fs.clone(),
             runtime,
             callers,
             counters,
             passthrough: passthrough.clone(),
+            vigil,
         };
         // Access is decided by mount(2); with any other ACL the library would filter once more.
         let mut config = Config::default();

@@ -28,6 +28,7 @@ mod fields;
 mod head;
 mod http;
 mod material;
+mod near;
 mod partial;
 mod pem;
 mod proxies;

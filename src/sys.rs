@@ -202,6 +202,14 @@ pub fn thread_time() -> Duration {
 
 // ---- the FUSE device
 
+/// Says whether a read of `file` would not wait: there are bytes, an end or an error (poll(2) with
+/// no time to wait).
+pub fn readable(file: impl AsFd) -> bool {
+    let mut asked = libc::pollfd { fd: file.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: `asked` is one valid entry, and lives until the call returns.
+    unsafe { libc::poll(&raw mut asked, 1, 0) != 0 }
+}
+
 /// Gives a backing id back to the kernel (FUSE_DEV_IOC_BACKING_CLOSE).
 ///
 /// # Errors

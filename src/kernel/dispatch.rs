@@ -20,6 +20,7 @@ use super::MAX_BACKGROUND;
 use super::attr::{NO_ATTR, file_attr, file_type};
 use super::callers::Callers;
 use super::passthrough::Passthrough;
+use super::vigil::Vigil;
 use crate::fs::{Fs, How, Looked, Refused};
 use crate::metrics::Counters;
 use crate::types::Ino;
@@ -34,11 +35,12 @@ pub(super) struct Dispatch {
     pub(super) callers: Callers,
     pub(super) counters: Arc<Counters>,
     pub(super) passthrough: Arc<Passthrough>,
+    pub(super) vigil: Vigil,
 }
 
 impl Dispatch {
     /// Polls an operation once where it stands, and answers; or, where it must wait, moves it into
-    /// a task with a watch over its caller.
+    /// a task with a watch over its caller. After an answer the thread stays awake for what follows.
     fn run<T: Send + 'static>(
         &self,
         request: &Request,
@@ -49,7 +51,8 @@ impl Dispatch {
         let _runtime = self.runtime.enter();
         let mut context = Context::from_waker(Waker::noop());
         if let Poll::Ready(result) = operation.as_mut().poll(&mut context) {
-            return answer(count(&self.counters, result));
+            answer(count(&self.counters, result));
+            return self.vigil.keep();
         }
         let (callers, counters, tid) = (self.callers.clone(), self.counters.clone(), request.pid());
         self.runtime.spawn(async move {
@@ -116,7 +119,8 @@ impl Filesystem for Dispatch {
             self.fs.lookup(parent, name)
         };
         if let Some(found) = found {
-            return answer(count(&self.counters, found));
+            answer(count(&self.counters, found));
+            return self.vigil.keep();
         }
         let (fs, name) = (self.fs.clone(), name.to_owned());
         let operation = async move { fs.lookup_waiting(parent, &name).await };
@@ -199,6 +203,7 @@ impl Filesystem for Dispatch {
     ) {
         self.fs.release(Ino(ino.0));
         reply.ok();
+        self.vigil.keep();
     }
 
     fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
