@@ -12,6 +12,7 @@ use super::by_origin::parse_origin;
 use super::clients::Clients;
 use super::credit::Credit;
 use super::dead::Dead;
+use super::near::Near;
 use super::retry::{Hope, Schedule, random};
 use super::settings::OriginSettings;
 use super::settings_error::SettingsError;
@@ -36,6 +37,7 @@ pub struct HttpOrigin {
     dead: Dead,
     budgets: Budgets,
     credit: Credit,
+    near: Near,
     stats: Arc<OriginStats>,
 }
 
@@ -61,6 +63,7 @@ impl HttpOrigin {
             dead: Dead::new(rules),
             budgets: Budgets::new(allowance),
             credit: Credit::default(),
+            near: Near::default(),
             stats: Arc::default(),
         })
     }
