@@ -168,14 +168,15 @@ impl Cache {
         let may_prune = table.may_prune;
         cache.bind(table);
         cache.adopt(recovered, may_prune);
-        tokio::spawn(cache.clone().trim());
         cache
     }
 
-    /// Says who tells the kernel; before, nobody is told.
-    pub fn attach(&self, kernel: Arc<dyn KernelSide>) {
+    /// Says who tells the kernel; before, nobody is told. What passes the limits, where they are
+    /// lower than at the last start, is evicted from now on. Call within the runtime.
+    pub fn attach(self: &Arc<Self>, kernel: Arc<dyn KernelSide>) {
         // A second mount of one cache does not exist.
         let _ = self.kernel.set(kernel);
+        tokio::spawn(self.clone().trim());
     }
 
     /// Has every download put aside what it has, so that a later daemon goes on with it, and waits

@@ -218,7 +218,11 @@ async fn one_name(State(operator): App, UrlPath(name): UrlPath<String>) -> Respo
         Ok(names) => names,
         Err(stopping) => return stopping,
     };
-    match names.into_iter().find(|status| status.name.as_str() == name) {
+    let asked = |shown: &Name| shown.as_str() == name;
+    // An alias is another way to the name, here as in the mount.
+    let found =
+        names.into_iter().find(|status| asked(&status.name) || status.aliases.iter().any(asked));
+    match found {
         Some(status) => Json(status).into_response(),
         None => problem(
             StatusCode::NOT_FOUND,

@@ -40,7 +40,7 @@ impl Operator for Fake {
             validated_at: Some(SystemTime::UNIX_EPOCH.into()),
             last_error: None,
             owners: vec!["cc".to_owned()],
-            aliases: Vec::new(),
+            aliases: vec![name("other")],
             form: crate::source::Form::File,
             tree: None,
         }]
@@ -97,6 +97,7 @@ async fn every_request_goes_there_and_back() {
         assert_eq!(client.names().await.expect("answers"), fake.names());
         let one = client.name(&name("a b.zip")).await.expect("answers");
         assert_eq!(one.pins, 1);
+        assert_eq!(client.name(&name("other")).await.expect("answers to an alias"), one);
         let evicted = client.evict(&name("a b.zip")).await.expect("evicts");
         assert_eq!(evicted.freed, Bytes(7));
         assert_eq!(client.reload().await.expect("reloads").added, 3);
