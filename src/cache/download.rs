@@ -79,13 +79,17 @@ pub(super) async fn begin(
         Download::prepare(cache, &permit, source.clone(), head.clone(), content, have.as_deref());
     let (download, first) = match prepared.await {
         Ok(prepared) => prepared,
-        Err(error) => return Some(Failed { permit, have, error }),
+        Err(error) => return Some(Failed { permit, have, error, doubtful: false }),
     };
     if streaming {
         let version = download.version.clone();
         download.land(permit, have).await;
         let entry = download.entry.clone();
-        if let Err(error) = download.receive(first, None).await {
+        if let Err(Unmade { error, doubtful }) = download.receive(first, None).await {
+            if doubtful {
+                // The next open fetches it in one piece.
+                cache.origin.lied(&source);
+            }
             abandon(cache, &entry, &version, error).await;
         }
         None
@@ -111,11 +115,11 @@ pub(super) async fn begin(
                 }
                 None
             }
-            Err(error) => {
+            Err(Unmade { error, doubtful }) => {
                 drop(tree);
                 // Nobody has seen it: only its bytes must go, unless they were put aside.
                 aside::let_go(cache, permit.entry(), &landing.version);
-                Some(Failed { permit, have, error })
+                Some(Failed { permit, have, error, doubtful })
             }
         }
     }
@@ -126,6 +130,22 @@ pub(super) struct Failed {
     pub(super) permit: Permit,
     pub(super) have: Option<Arc<Version>>,
     pub(super) error: OpenError,
+    /// See [`Unmade::doubtful`].
+    pub(super) doubtful: bool,
+}
+
+/// Why a download became no version.
+struct Unmade {
+    error: OpenError,
+    /// Several answers under one strong tag brought its bytes, and these do not have the digest
+    /// that they should: one of the answers is wrong, or the digest is.
+    doubtful: bool,
+}
+
+impl From<OpenError> for Unmade {
+    fn from(error: OpenError) -> Unmade {
+        Unmade { error, doubtful: false }
+    }
 }
 
 /// Says whether the version at hand is what the source declares, or what the answer says it holds,
@@ -223,11 +243,7 @@ impl Download {
     }
 
     /// Receives the version and commits it. Gives back the pin that held it meanwhile.
-    async fn receive(
-        self,
-        first: Option<First>,
-        pulse: Option<Arc<Pulse>>,
-    ) -> Result<Pin, OpenError> {
+    async fn receive(self, first: Option<First>, pulse: Option<Arc<Pulse>>) -> Result<Pin, Unmade> {
         let Download {
             cache,
             entry,
@@ -270,7 +286,7 @@ impl Download {
         {
             let part = aside::Part { staging, record, reservation, version };
             aside::put(&cache, &entry, part, error).await;
-            return received.map(|()| pin);
+            return received.map(|()| pin).map_err(Unmade::from);
         }
         let end = End { source, framing: head.framing, record, keep: version.keep };
         let task = tokio::task::spawn_blocking(move || end.reach(&staging, received));
@@ -285,12 +301,8 @@ impl Download {
         }
         if let Err(error) = done {
             cache.ledger.committed(id);
-            if error.why == Refusal::Digest && ranges && pieced {
-                // Bytes of several answers under one strong tag, and they do not fit together. Those
-                // of one answer are what the origin has: the catalog may as well be wrong.
-                cache.origin.lied(&entry.source());
-            }
-            return Err(error);
+            let doubtful = error.why == Refusal::Digest && ranges && pieced;
+            return Err(Unmade { error, doubtful });
         }
         if version.keep {
             let fallback = {

@@ -151,7 +151,7 @@ async fn receive(
     else {
         return;
     };
-    let Failed { permit, have, error } = failed;
+    let Failed { permit, have, error, doubtful } = failed;
     if error.why != Refusal::Digest {
         return fail(cache, permit, have, error, None).await;
     }
@@ -160,11 +160,18 @@ async fn receive(
         Ask { source: source.clone(), validators: None, patience: Patience::Cold, first: None };
     let failed = match cache.origin.get(ask).await {
         Ok(Answer::Found(head, body)) => {
-            download::begin(cache, permit, source, head, Content::Body(body), have).await
+            // In one answer, which tells who was wrong: with all of it right, one of several was.
+            let whole = Head { ranges: !doubtful && head.ranges, ..head };
+            let body = Content::Body(body);
+            let failed = download::begin(cache, permit, source.clone(), whole, body, have).await;
+            if doubtful && failed.is_none() {
+                cache.origin.lied(&source);
+            }
+            failed
         }
-        Ok(Answer::NotModified(_)) | Err(_) => Some(Failed { permit, have, error }),
+        Ok(Answer::NotModified(_)) | Err(_) => Some(Failed { permit, have, error, doubtful }),
     };
-    if let Some(Failed { permit, have, error }) = failed {
+    if let Some(Failed { permit, have, error, .. }) = failed {
         fail(cache, permit, have, error, None).await;
     }
 }

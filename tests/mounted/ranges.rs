@@ -181,3 +181,29 @@ fn connections_are_added_where_each_is_limited() {
     assert_eq!(origin.requests("/weak"), 1, "without a strong tag there is one stream");
     wait_until("both are complete", Duration::from_secs(10), || mounted.state("a") == "ready");
 }
+
+#[test]
+fn a_digest_that_no_answer_has_is_not_laid_to_the_ranges() {
+    needs!("fuse");
+    let origin = Origin::start();
+    let other = Body::made(9, 4).sha256();
+    let cut = Item::ranged(1, 4 * MIB).strike(When::Plain, Fault::Cut(MIB), 1);
+    origin.put("/wrong", cut);
+    let lies = Item::ranged(2, 4 * MIB).strike(When::Plain, Fault::Cut(MIB), 1);
+    let declared = Body::made(2, 4 * MIB);
+    origin.put("/lies", lies.strike(When::Part, Fault::Lie, 1));
+    let line = |name: &str, digest: &str| {
+        let url = origin.url(&format!("/{name}"));
+        format!("[downloads.{name}]\nurl = \"{url}\"\nsha256 = \"{digest}\"\n")
+    };
+    let catalog = line("wrong", &other) + &line("lies", &declared.sha256());
+    let mounted = Mounted::with().catalog("test.toml", &catalog).start();
+    // Its bytes came in two answers, and the same in one: the catalog is wrong.
+    File::open(mounted.path("wrong")).expect_err("another digest");
+    let asked: Vec<bool> = origin.seen().iter().map(|s| s.header("range").is_some()).collect();
+    assert_eq!(asked, [false, true, false], "cut, gone on with, and fetched once more");
+    assert_eq!(mounted.number("lied"), 0);
+    // Here one answer has it, and the two had not.
+    declared.check(&mounted.path("lies")).expect("fetched once more");
+    assert_eq!(mounted.number("lied"), 1);
+}
