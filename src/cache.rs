@@ -17,6 +17,7 @@ pub mod freshness;
 mod grove;
 mod kept;
 mod ledger;
+mod linger;
 mod names;
 mod order;
 mod parking;
@@ -130,6 +131,7 @@ pub struct Cache {
     slots: Arc<Semaphore>,
     lot: parking::ParkingLot,
     grove: grove::Grove,
+    linger: linger::Linger,
     victims: mpsc::UnboundedSender<Victim>,
     kernel: OnceLock<Arc<dyn KernelSide>>,
     /// Set when downloads are to put aside what they have.
@@ -160,6 +162,7 @@ impl Cache {
             slots: Arc::new(Semaphore::new(timing.max_downloads.max(1))),
             lot: parking::ParkingLot::default(),
             grove: grove::Grove::default(),
+            linger: linger::Linger::new(),
             victims,
             kernel: OnceLock::new(),
             stopping: watch::Sender::new(false),

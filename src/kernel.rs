@@ -4,7 +4,8 @@
 //! it is ready, and it nearly always is, it is answered there and then; else the owned reply moves
 //! into a task, together with a watch over its caller.
 //!
-//! A session thread that has answered keeps a short vigil for the next request before it sleeps.
+//! After an answer to what programs ask in rows a session thread keeps a short vigil for the next
+//! request before it sleeps.
 
 mod attr;
 mod callers;

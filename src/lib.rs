@@ -12,6 +12,7 @@ pub mod document;
 pub mod fs;
 pub mod kernel;
 pub mod lifetime;
+pub mod luck;
 pub mod metrics;
 pub mod mount;
 pub mod origin;

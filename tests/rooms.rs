@@ -41,8 +41,18 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that anyone may name. They name each other at most.
-const LEAVES: &[&str] =
-    &["types", "source", "route", "digest", "validators", "lifetime", "metrics", "mount", "sys"];
+const LEAVES: &[&str] = &[
+    "types",
+    "source",
+    "route",
+    "digest",
+    "validators",
+    "lifetime",
+    "luck",
+    "metrics",
+    "mount",
+    "sys",
+];
 
 /// A crate and the only room that may name it.
 const CRATES: &[(&str, &str)] = &[("fuser", "kernel"), ("reqwest", "origin")];

@@ -32,16 +32,19 @@ const FIRST: u64 = 64 << 10;
 /// How often work on the disk counts as progress.
 const BEAT: Duration = Duration::from_secs(5);
 
-/// Runs an errand to its end: whoever waits is answered, or elects another leader.
+/// Runs an errand to its end: whoever waits is answered, or elects another leader. Then lingers a
+/// moment for the next.
 ///
 /// A task carries room for the largest of its steps, and is moved several times as it begins and
 /// ends. Nearly all errands ask and hear that nothing has changed, so what else there is to do is
 /// boxed.
 pub(super) async fn run(cache: Arc<Cache>, permit: Permit, errand: Errand) {
+    cache.linger.begins();
     match errand {
         Errand::Verify(version) => Box::pin(verify(&cache, permit, version)).await,
         Errand::Ask { have, parked, want } => ask(&cache, permit, have, parked, want).await,
     }
+    cache.linger.stay().await;
 }
 
 async fn ask(
@@ -147,6 +150,7 @@ async fn receive(
     content: Content,
     have: Option<Arc<Version>>,
 ) {
+    let version = claimed(&head);
     let Some(failed) = download::begin(cache, permit, source.clone(), head, content, have).await
     else {
         return;
@@ -160,11 +164,12 @@ async fn receive(
         Ask { source: source.clone(), validators: None, patience: Patience::Cold, first: None };
     let failed = match cache.origin.get(ask).await {
         Ok(Answer::Found(head, body)) => {
-            // In one answer, which tells who was wrong: with all of it right, one of several was.
+            // In one answer, which tells who was wrong: if that is right, one of the several was.
+            let same = claimed(&head) == version;
             let whole = Head { ranges: !doubtful && head.ranges, ..head };
             let body = Content::Body(body);
             let failed = download::begin(cache, permit, source.clone(), whole, body, have).await;
-            if doubtful && failed.is_none() {
+            if doubtful && same && failed.is_none() {
                 cache.origin.lied(&source);
             }
             failed
@@ -174,6 +179,11 @@ async fn receive(
     if let Some(Failed { permit, have, error, .. }) = failed {
         fail(cache, permit, have, error, None).await;
     }
+}
+
+/// Returns what two answers have in common that claim to be of one version.
+fn claimed(head: &Head) -> (Option<String>, Option<u64>) {
+    (head.validators.strong().map(str::to_owned), head.length)
 }
 
 /// Runs work that makes progress nobody can see, and has those who wait see it.

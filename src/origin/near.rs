@@ -1,79 +1,80 @@
 //! Waiting for origins that answer at once, without falling asleep.
 //!
 //! An origin on this host or in this rack answers in the time that falling asleep and being woken
-//! takes. Where the last answer came about so fast, the task that asked looks again and again for
-//! a little while, so that its thread stays awake; what else the runtime has to do goes on in
-//! between. Origins further away are waited for asleep.
+//! takes. So the task that asks stays awake for a little while, looking and yielding in turn: what
+//! else the runtime has to do goes on in between. Where the answer did not come meanwhile, that is
+//! tried ever more rarely; origins that are further away are waited for asleep.
 
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// How long a thread stays awake for an answer.
+use url::{Origin as UrlOrigin, Url};
+
+use crate::luck::Luck;
+
+/// How long a question is waited for awake.
 const AWAKE: Duration = Duration::from_micros(70);
 
-/// An answer within this would have come within [`AWAKE`] to a thread that was.
-const NEAR: Duration = Duration::from_micros(300);
-
-/// Knows whether the last answer came from near.
+/// Remembers of each origin, by scheme, host and port, how staying awake for it fared.
 #[derive(Debug, Default)]
 pub(super) struct Near {
-    last: AtomicBool,
+    /// Locked alone, and never across a wait.
+    origins: Mutex<HashMap<UrlOrigin, Luck>>,
 }
 
 impl Near {
-    /// Waits for an answer.
-    pub(super) async fn wait<F: Future>(&self, answer: F) -> F::Output {
-        let begin = Instant::now();
+    /// Waits for what the origin of a URL answers.
+    pub(super) async fn wait<F: Future>(&self, url: &Url, answer: F) -> F::Output {
         let mut answer = pin!(answer);
-        let mut awake = self.last.load(Ordering::Relaxed);
-        poll_fn(|context| {
-            let polled = answer.as_mut().poll(context);
-            match polled {
-                Poll::Ready(_) => self.last.store(begin.elapsed() < NEAR, Ordering::Relaxed),
-                Poll::Pending => {
-                    awake = awake && begin.elapsed() < AWAKE;
-                    if awake {
-                        context.waker().wake_by_ref();
-                    }
+        if self.with(url, Luck::stay) {
+            let begin = Instant::now();
+            loop {
+                if let Poll::Ready(output) =
+                    poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await
+                {
+                    self.with(url, |luck| luck.fared(true));
+                    return output;
                 }
+                if begin.elapsed() > AWAKE {
+                    break;
+                }
+                // Looks at the sockets, and wakes no other thread of the runtime.
+                tokio::task::yield_now().await;
             }
-            polled
-        })
-        .await
+            self.with(url, |luck| luck.fared(false));
+        }
+        answer.await
+    }
+
+    fn with<T>(&self, url: &Url, change: impl FnOnce(&mut Luck) -> T) -> T {
+        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        change(origins.entry(url.origin()).or_insert(Luck::NEW))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU32;
-
     use super::*;
 
-    /// Waits so long for an answer; returns how often it was looked for.
-    async fn looks(near: &Near, comes: Duration) -> u32 {
-        let polls = AtomicU32::new(0);
-        let mut sleep = pin!(tokio::time::sleep(comes));
-        let answer = poll_fn(|context| {
-            polls.fetch_add(1, Ordering::Relaxed);
-            sleep.as_mut().poll(context)
-        });
-        near.wait(answer).await;
-        polls.into_inner()
-    }
-
     #[tokio::test]
-    async fn only_near_origins_are_waited_for_awake_and_not_for_long() {
+    async fn origins_that_are_not_near_are_soon_waited_for_asleep() {
         let near = Near::default();
-        // Nothing is known yet.
-        assert!(looks(&near, Duration::from_millis(20)).await <= 3);
-        near.wait(async {}).await;
+        let (here, far) = ("http://here/a", "http://far/a");
+        let [here, far] = [here, far].map(|url| Url::parse(url).expect("a URL"));
+        let stays = |url| near.with(url, |luck| Luck::stay(&mut { *luck }));
+        assert!(stays(&far));
         let begin = Instant::now();
-        assert!(looks(&near, Duration::from_millis(20)).await > 3);
-        assert!(begin.elapsed() >= Duration::from_millis(20));
-        // That one was not near.
-        assert!(looks(&near, Duration::from_millis(20)).await <= 3);
+        near.wait(&far, tokio::time::sleep(Duration::from_millis(20))).await;
+        assert!(begin.elapsed() >= Duration::from_millis(20), "it came before its time");
+        assert!(!stays(&far));
+        assert_eq!(near.wait(&here, async { 7 }).await, 7);
+        assert!(stays(&here));
+        // Passed over once, and tried again.
+        near.wait(&far, async {}).await;
+        assert!(stays(&far));
     }
 }

@@ -80,7 +80,7 @@ impl HttpOrigin {
         let asked_at = SystemTime::now();
         let sending = tokio::time::timeout(limit, self.clients.pick(url, reach).execute(request));
         let connecting = question.schedule.connect_limit(elapsed);
-        let (result, connected) = connect::watched(connecting, self.near.wait(sending)).await;
+        let (result, connected) = connect::watched(connecting, self.near.wait(url, sending)).await;
         let fault = match result {
             Ok(Ok(response)) => {
                 self.dead.clear(url);
