@@ -1,11 +1,15 @@
-//! Whether it is worth staying awake for what may come at once.
+//! Staying awake for what may come at once, and whether that is worth it.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 /// How many times in a row it is not tried, at most, after it was in vain.
 const MOST_PASSED: u32 = 63;
 
 /// Remembers how staying awake fared. Where nothing came it is tried ever more rarely, one time in
 /// 64 in the end; where something did, every time again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Luck {
     /// So many times are still to be passed over.
     pass: u32,
@@ -28,6 +32,24 @@ impl Luck {
     pub fn fared(&mut self, came: bool) {
         self.passed = if came { 0 } else { (self.passed * 2 + 1).min(MOST_PASSED) };
         self.pass = self.passed;
+    }
+}
+
+/// Looks until something is there, or for about as long as `lasts`. Between looks the runtime goes
+/// on with whatever else can run, and looks at its sockets; its other threads are not woken.
+pub async fn within<T>(
+    lasts: Duration,
+    mut look: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Option<T> {
+    let begin = Instant::now();
+    loop {
+        if let Poll::Ready(there) = poll_fn(|context| Poll::Ready(look(context))).await {
+            return Some(there);
+        }
+        if begin.elapsed() > lasts {
+            return None;
+        }
+        tokio::task::yield_now().await;
     }
 }
 

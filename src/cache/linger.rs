@@ -7,9 +7,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use crate::luck::Luck;
+use crate::luck::{Luck, within};
 
 /// How long an errand lingers when it is done.
 const LASTS: Duration = Duration::from_micros(200);
@@ -42,14 +43,12 @@ impl Linger {
     }
 
     async fn next_begins(&self) -> bool {
-        let (begun, begin) = (self.begun.load(Ordering::Relaxed), Instant::now());
-        while self.begun.load(Ordering::Relaxed) == begun {
-            if begin.elapsed() > LASTS {
-                return false;
-            }
-            tokio::task::yield_now().await;
-        }
-        true
+        let begun = self.begun.load(Ordering::Relaxed);
+        let look = |_: &mut Context<'_>| match self.begun.load(Ordering::Relaxed) == begun {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        };
+        within(LASTS, look).await.is_some()
     }
 
     fn take(&self) -> Option<Luck> {

@@ -6,20 +6,19 @@
 //! tried ever more rarely; origins that are further away are waited for asleep.
 
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use url::{Origin as UrlOrigin, Url};
 
-use crate::luck::Luck;
+use crate::luck::{Luck, within};
 
 /// How long a question is waited for awake.
 const AWAKE: Duration = Duration::from_micros(70);
 
-/// Remembers of each origin, by scheme, host and port, how staying awake for it fared.
+/// Remembers, by scheme, host and port of the configured URL, how staying awake fared.
 #[derive(Debug, Default)]
 pub(super) struct Near {
     /// Locked alone, and never across a wait.
@@ -27,37 +26,34 @@ pub(super) struct Near {
 }
 
 impl Near {
-    /// Waits for what the origin of a URL answers.
-    pub(super) async fn wait<F: Future>(&self, url: &Url, answer: F) -> F::Output {
+    /// Waits for an answer to a question about a configured URL, wherever that was redirected to:
+    /// what redirects name is not remembered, as it has no bound.
+    pub(super) async fn wait<F: Future>(&self, configured: &Url, answer: F) -> F::Output {
         let mut answer = pin!(answer);
-        if self.with(url, Luck::stay) {
-            let begin = Instant::now();
-            loop {
-                if let Poll::Ready(output) =
-                    poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await
-                {
-                    self.with(url, |luck| luck.fared(true));
-                    return output;
-                }
-                if begin.elapsed() > AWAKE {
-                    break;
-                }
-                // Looks at the sockets, and wakes no other thread of the runtime.
-                tokio::task::yield_now().await;
+        let origin = configured.origin();
+        if self.with(&origin, Luck::stay) {
+            let came = within(AWAKE, |context| answer.as_mut().poll(context)).await;
+            self.with(&origin, |luck| luck.fared(came.is_some()));
+            if let Some(answer) = came {
+                return answer;
             }
-            self.with(url, |luck| luck.fared(false));
         }
         answer.await
     }
 
-    fn with<T>(&self, url: &Url, change: impl FnOnce(&mut Luck) -> T) -> T {
+    fn with<T>(&self, origin: &UrlOrigin, change: impl FnOnce(&mut Luck) -> T) -> T {
         let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
-        change(origins.entry(url.origin()).or_insert(Luck::NEW))
+        match origins.get_mut(origin) {
+            Some(luck) => change(luck),
+            None => change(origins.entry(origin.clone()).or_insert(Luck::NEW)),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[tokio::test]
@@ -65,7 +61,7 @@ mod tests {
         let near = Near::default();
         let (here, far) = ("http://here/a", "http://far/a");
         let [here, far] = [here, far].map(|url| Url::parse(url).expect("a URL"));
-        let stays = |url| near.with(url, |luck| Luck::stay(&mut { *luck }));
+        let stays = |url: &Url| near.with(&url.origin(), |luck| Luck::stay(&mut { *luck }));
         assert!(stays(&far));
         let begin = Instant::now();
         near.wait(&far, tokio::time::sleep(Duration::from_millis(20))).await;

@@ -79,8 +79,9 @@ impl HttpOrigin {
         self.budgets.request(url, Instant::now());
         let asked_at = SystemTime::now();
         let sending = tokio::time::timeout(limit, self.clients.pick(url, reach).execute(request));
+        let sending = self.near.wait(&question.source.url, sending);
         let connecting = question.schedule.connect_limit(elapsed);
-        let (result, connected) = connect::watched(connecting, self.near.wait(url, sending)).await;
+        let (result, connected) = connect::watched(connecting, sending).await;
         let fault = match result {
             Ok(Ok(response)) => {
                 self.dead.clear(url);
