@@ -8,12 +8,13 @@
 
 mod facts;
 mod forms;
+mod permit;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::OpenError;
-use super::flight::{Landing, Pulse, Seat, Ticket, flight};
+use super::flight::Ticket;
 use super::freshness::{Verdict, judge};
 use super::parking::Parked;
 use super::version::{Peek, Unfinished, Version};
@@ -21,6 +22,7 @@ use crate::source::Source;
 use crate::types::{BlobId, Name};
 pub(super) use forms::Forms;
 use forms::TreeFailure;
+pub(super) use permit::Permit;
 
 /// How long a failure is answered again without asking, unless the origin says more.
 pub(super) const REMEMBERED: Duration = Duration::from_secs(1);
@@ -134,14 +136,6 @@ pub(super) enum Errand {
     Verify(Arc<Version>),
     /// Ask the origin; with a version at hand, whether that is still the current one.
     Ask { have: Option<Arc<Version>>, parked: Option<Box<Parked>>, want: Want },
-}
-
-/// The leader's duty to answer. Dropped without one, the entry is as before and the waiters elect
-/// another leader.
-pub(super) struct Permit {
-    entry: Arc<Entry>,
-    seat: Seat,
-    landed: bool,
 }
 
 impl Entry {
@@ -382,11 +376,6 @@ impl Entry {
         };
         Step::Lead(permit, errand, ticket)
     }
-
-    fn permit(self: &Arc<Self>) -> (Permit, Ticket) {
-        let (seat, ticket) = flight();
-        (Permit { entry: self.clone(), seat, landed: false }, ticket)
-    }
 }
 
 /// Makes the refusal of a name that no catalog claims any more.
@@ -486,49 +475,5 @@ impl State {
     pub(super) fn failed(&mut self, error: &OpenError, remembered: Duration) {
         self.failure = Some((Instant::now() + remembered, error.clone()));
         self.last_error = Some((SystemTime::now(), error.clone()));
-    }
-}
-
-impl Permit {
-    /// Returns the entry this flight is for.
-    pub(super) fn entry(&self) -> &Arc<Entry> {
-        &self.entry
-    }
-
-    /// Returns the clock that the waiters' deadlines are counted from.
-    pub(super) fn pulse(&self) -> Arc<Pulse> {
-        self.seat.pulse()
-    }
-
-    /// Puts the slot where the flight has brought it; the waiters are answered separately, once
-    /// the kernel has been told.
-    pub(super) fn settle(&mut self, change: impl FnOnce(&mut State)) {
-        let mut state = self.entry.state();
-        state.end_flight();
-        self.landed = true;
-        change(&mut state);
-    }
-
-    /// Answers all who wait.
-    pub(super) fn answer(self, landing: Landing) {
-        self.seat.answer(landing);
-    }
-}
-
-impl State {
-    /// Takes the flight out of the slot and leaves the version at hand, if any.
-    fn end_flight(&mut self) {
-        self.slot = match std::mem::replace(&mut self.slot, Slot::Absent) {
-            Slot::Fetching(_) | Slot::Absent => Slot::Absent,
-            Slot::Refreshing(version, _) | Slot::Ready(version) => Slot::Ready(version),
-        };
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if !self.landed {
-            self.entry.state().end_flight();
-        }
     }
 }

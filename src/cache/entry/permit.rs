@@ -1,0 +1,65 @@
+//! Who leads a flight, and owes all who wait an answer.
+
+use std::sync::Arc;
+
+use super::{Entry, Slot, State};
+use crate::cache::flight::{Landing, Pulse, Seat, Ticket, flight};
+
+/// The leader's duty to answer. Dropped without one, the entry is as before and the waiters elect
+/// another leader.
+pub(in crate::cache) struct Permit {
+    entry: Arc<Entry>,
+    seat: Seat,
+    landed: bool,
+}
+
+impl Entry {
+    pub(super) fn permit(self: &Arc<Self>) -> (Permit, Ticket) {
+        let (seat, ticket) = flight();
+        (Permit { entry: self.clone(), seat, landed: false }, ticket)
+    }
+}
+
+impl Permit {
+    /// Returns the entry this flight is for.
+    pub(in crate::cache) fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+
+    /// Returns the clock that the waiters' deadlines are counted from.
+    pub(in crate::cache) fn pulse(&self) -> Arc<Pulse> {
+        self.seat.pulse()
+    }
+
+    /// Puts the slot where the flight has brought it; the waiters are answered separately, once
+    /// the kernel has been told.
+    pub(in crate::cache) fn settle(&mut self, change: impl FnOnce(&mut State)) {
+        let mut state = self.entry.state();
+        state.end_flight();
+        self.landed = true;
+        change(&mut state);
+    }
+
+    /// Answers all who wait.
+    pub(in crate::cache) fn answer(self, landing: Landing) {
+        self.seat.answer(landing);
+    }
+}
+
+impl State {
+    /// Takes the flight out of the slot and leaves the version at hand, if any.
+    fn end_flight(&mut self) {
+        self.slot = match std::mem::replace(&mut self.slot, Slot::Absent) {
+            Slot::Fetching(_) | Slot::Absent => Slot::Absent,
+            Slot::Refreshing(version, _) | Slot::Ready(version) => Slot::Ready(version),
+        };
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if !self.landed {
+            self.entry.state().end_flight();
+        }
+    }
+}
