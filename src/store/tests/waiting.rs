@@ -14,9 +14,11 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap()
 }
 
-/// Waits until so many wait for bytes of a blob.
+/// Waits until so many wait for bytes of a blob; panics where that does not come.
 async fn until_waiting(blob: &Blob, count: usize) {
+    let begin = tokio::time::Instant::now();
     while blob.waiting() != count {
+        assert!(begin.elapsed() < LONG / 2, "{} wait, expected {count}", blob.waiting());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -164,10 +166,13 @@ fn nobody_reads_all_of_what_has_a_digest_before_it_was_compared() {
             let blob = blob.clone();
             tokio::spawn(async move { blob.wait_for(range, LONG).await.unwrap() })
         };
-        let (gap, past) = (wait(0..40), wait(100..101));
+        assert_eq!(wait(100..101).await.unwrap(), 100..100, "so is what is past it");
+        let gap = wait(0..40);
         until_waiting(&blob, 1).await;
         staging.write(0, &[bytes(100).slice(..40)]).unwrap();
-        until_waiting(&blob, 1).await;
+        // Now all is there, and not compared.
+        let past = wait(100..101);
+        until_waiting(&blob, 2).await;
         let stalled = blob.wait_for(0..40, Duration::from_millis(20)).await;
         assert!(matches!(stalled, Err(WaitError::Stalled(_))), "{stalled:?}");
         staging.end();
