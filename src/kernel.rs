@@ -5,7 +5,7 @@
 //! into a task, together with a watch over its caller.
 //!
 //! After an answer to what programs ask in rows a session thread keeps a short vigil for the next
-//! request before it sleeps.
+//! request before it sleeps, and the other rests.
 
 mod attr;
 mod callers;

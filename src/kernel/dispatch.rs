@@ -28,6 +28,9 @@ use crate::types::Ino;
 /// The block size that statfs counts in.
 const BLOCK: u64 = 4096;
 
+/// A read of so many bytes takes so long to copy that another thread should read requests.
+const LONG_READ: u32 = 64 << 10;
+
 /// Answers requests.
 pub(super) struct Dispatch {
     pub(super) fs: Arc<Fs>,
@@ -39,26 +42,39 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    /// Polls an operation once where it stands, and answers; or, where it must wait, moves it into
-    /// a task with a watch over its caller. After an answer the thread stays awake for what follows.
-    fn run<T: Send + 'static>(
+    /// As [`run`](Self::run); after an answer the thread stays awake for what follows.
+    fn answer<T: Send + 'static>(
         &self,
         request: &Request,
         operation: impl Future<Output = Result<T, Refused>> + Send + 'static,
         answer: impl FnOnce(Result<T, Errno>) + Send + 'static,
     ) {
+        if self.run(request, operation, answer) {
+            self.vigil.keep();
+        }
+    }
+
+    /// Polls an operation once where it stands, and answers; or, where it must wait, moves it into
+    /// a task with a watch over its caller. Returns whether it is answered.
+    fn run<T: Send + 'static>(
+        &self,
+        request: &Request,
+        operation: impl Future<Output = Result<T, Refused>> + Send + 'static,
+        answer: impl FnOnce(Result<T, Errno>) + Send + 'static,
+    ) -> bool {
         let mut operation = Box::pin(operation);
         let _runtime = self.runtime.enter();
         let mut context = Context::from_waker(Waker::noop());
         if let Poll::Ready(result) = operation.as_mut().poll(&mut context) {
             answer(count(&self.counters, result));
-            return self.vigil.keep();
+            return true;
         }
         let (callers, counters, tid) = (self.callers.clone(), self.counters.clone(), request.pid());
         self.runtime.spawn(async move {
             let result = callers.watch(tid, operation).await;
             answer(count(&counters, result));
         });
+        false
     }
 }
 
@@ -124,7 +140,7 @@ impl Filesystem for Dispatch {
         }
         let (fs, name) = (self.fs.clone(), name.to_owned());
         let operation = async move { fs.lookup_waiting(parent, &name).await };
-        self.run(request, operation, answer);
+        self.answer(request, operation, answer);
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, lookups: u64) {
@@ -134,7 +150,7 @@ impl Filesystem for Dispatch {
     fn getattr(&self, request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let fs = self.fs.clone();
         let operation = async move { fs.getattr(Ino(ino.0)).await };
-        self.run(request, operation, |attr| match attr {
+        self.answer(request, operation, |attr| match attr {
             Ok((attr, ttl)) => reply.attr(&ttl, &file_attr(attr.number, &attr)),
             Err(error) => reply.error(error),
         });
@@ -143,7 +159,7 @@ impl Filesystem for Dispatch {
     fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
         let fs = self.fs.clone();
         let operation = async move { fs.readlink(Ino(ino.0)).await };
-        self.run(request, operation, |target| match target {
+        self.answer(request, operation, |target| match target {
             Ok(target) => reply.data(target.as_bytes()),
             Err(error) => reply.error(error),
         });
@@ -157,7 +173,7 @@ impl Filesystem for Dispatch {
         let fs = self.fs.clone();
         let passthrough = self.passthrough.clone();
         let operation = async move { fs.open(ino).await };
-        self.run(request, operation, move |how| {
+        self.answer(request, operation, move |how| {
             let handle = FileHandle(ino.0);
             let flags = FopenFlags::FOPEN_NOFLUSH;
             match how {
@@ -183,12 +199,20 @@ impl Filesystem for Dispatch {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        // The next request then comes while the bytes are still copied: nothing to stay awake for.
+        let long = size >= LONG_READ;
+        if long {
+            self.vigil.step_aside();
+        }
         let fs = self.fs.clone();
         let operation = async move { fs.read(Ino(ino.0), offset, size).await };
-        self.run(request, operation, |bytes| match bytes {
+        let answered = self.run(request, operation, |bytes| match bytes {
             Ok(bytes) => reply.data(&bytes),
             Err(error) => reply.error(error),
         });
+        if answered && !long {
+            self.vigil.keep();
+        }
     }
 
     fn release(
@@ -221,7 +245,7 @@ impl Filesystem for Dispatch {
     ) {
         let fs = self.fs.clone();
         let operation = async move { fs.listing(Ino(ino.0)).await };
-        self.run(request, operation, move |listing| match listing {
+        self.answer(request, operation, move |listing| match listing {
             Ok(listing) => {
                 listing.after(offset, |line| {
                     let (number, kind) = (INodeNo(line.number), file_type(line.kind));
