@@ -19,6 +19,7 @@ mod headers;
 mod item;
 mod memory;
 mod place;
+mod rules;
 mod saved;
 mod watch;
 
@@ -38,6 +39,7 @@ pub use download::Download;
 pub use file::{CatalogFile, parse};
 pub use headers::Secrets;
 pub use place::missing;
+pub use rules::Rules;
 pub use watch::Watcher;
 
 pub use crate::document::{Problem, Report};

@@ -46,6 +46,8 @@ pub struct Settings {
     pub secrets_dir: Option<PathBuf>,
     /// Whether to use passthrough where the kernel has it.
     pub passthrough: Option<bool>,
+    /// Whether every name is shown as a directory, so that the kernel need not ask at an open.
+    pub directories_only: Option<bool>,
     /// Whether other users may read; an ordinary user needs `user_allow_other` for it.
     pub allow_other: Option<bool>,
     /// How the log is written.
@@ -73,6 +75,7 @@ impl Settings {
             revalidate_window: flags.revalidate_window.or(self.revalidate_window),
             secrets_dir: flags.secrets_dir.or(self.secrets_dir),
             passthrough: flags.passthrough.or(self.passthrough),
+            directories_only: flags.directories_only.or(self.directories_only),
             allow_other: flags.allow_other.or(self.allow_other),
             log_format: flags.log_format.or(self.log_format),
             archives: flags.archives.or(self.archives),
@@ -104,6 +107,8 @@ pub struct Config {
     pub secrets_dir: Option<PathBuf>,
     /// Whether to use passthrough where the kernel has it.
     pub passthrough: bool,
+    /// Whether every name is shown as a directory, so that the kernel need not ask at an open.
+    pub directories_only: bool,
     /// Whether other users may read.
     pub allow_other: bool,
     /// How the log is written.

@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cache::{Cache, Limits, Timing};
-use crate::catalog::{self, Catalogs, Download};
+use crate::catalog::{self, Catalogs, Download, Rules, Secrets};
 use crate::config::Config;
 use crate::control::Server;
 use crate::fs::Fs;
@@ -121,7 +121,10 @@ pub fn run(launch: Launch) -> Result<(), DaemonError> {
     let catalogs = Catalogs::open(
         &config.catalogs,
         &downloads,
-        config.secrets_dir.as_deref(),
+        Rules {
+            secrets: config.secrets_dir.clone().map_or(Secrets::None, Secrets::Dir),
+            directories_only: config.directories_only,
+        },
         store.state_dir(),
     )
     .map_err(DaemonError::environment)?;
@@ -188,7 +191,14 @@ impl Parts {
             false => None,
         };
         let (device, mounted) = mount::attach(&mountpoint, config.allow_other)?;
-        let setup = Setup { device, fs: fs.clone(), counters, scratch, answer_within: within };
+        let setup = Setup {
+            device,
+            fs: fs.clone(),
+            counters,
+            scratch,
+            answer_within: within,
+            opens: !config.directories_only,
+        };
         let connection = Connection::start(setup)
             .map_err(|error| DaemonError::failed(format!("the kernel's FUSE: {error}")))?;
         cache.attach(connection.teller());

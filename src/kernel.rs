@@ -57,6 +57,8 @@ pub struct Setup {
     pub counters: Arc<Counters>,
     /// A file beside the blobs to try passthrough with; `None` turns passthrough off.
     pub scratch: Option<File>,
+    /// Whether OPEN is answered; else the kernel opens files by itself, and says nothing of it.
+    pub opens: bool,
     /// Every request is answered within this, where the kernel aborts mounts that are slower.
     pub answer_within: Option<Duration>,
 }
@@ -67,7 +69,7 @@ impl Connection {
     /// # Errors
     /// The kernel is too old, or the mount is gone.
     pub fn start(setup: Setup) -> io::Result<Connection> {
-        let Setup { device, fs, counters, scratch, answer_within } = setup;
+        let Setup { device, fs, counters, scratch, opens, answer_within } = setup;
         let passthrough = Arc::new(Passthrough::default());
         let callers = callers::Callers::new(counters.clone(), answer_within);
         let runtime = tokio::runtime::Handle::current();
@@ -78,6 +80,7 @@ impl Connection {
             callers,
             counters,
             passthrough: passthrough.clone(),
+            opens,
             vigil,
         };
         // Access is decided by mount(2); with any other ACL the library would filter once more.

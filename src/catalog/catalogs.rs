@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::download::command_line;
 use super::place::{Place, dir_of, list, owner_of, read, split};
 use super::{
-    Bindings, Diff, Download, Opinion, Owner, Problem, Secrets, Watcher, agree, memory, parse,
+    Bindings, Diff, Download, Opinion, Owner, Problem, Rules, Watcher, agree, memory, parse,
 };
 use crate::digest::sha256_hex;
 
@@ -32,7 +32,7 @@ pub struct Change {
 /// Files and directories of them, with what they said and what is in force.
 pub struct Catalogs {
     places: Vec<Place>,
-    secrets: Secrets,
+    rules: Rules,
     state_dir: PathBuf,
     opinions: BTreeMap<Owner, Opinion>,
     /// The last good content of each file by its hash, so that it is not parsed again.
@@ -59,7 +59,7 @@ impl Catalogs {
     pub fn open(
         paths: &[PathBuf],
         downloads: &[Download],
-        secrets_dir: Option<&Path>,
+        rules: Rules,
         state_dir: &Path,
     ) -> Result<Catalogs, CatalogError> {
         let places = paths.iter().map(|path| Place::find(path));
@@ -69,7 +69,7 @@ impl Catalogs {
         }
         let command_line = command_line(downloads).map_err(|e| CatalogError(vec![e]))?;
         let mut problems = Vec::new();
-        let memory = memory::load(state_dir).unwrap_or_else(|e| {
+        let mut memory = memory::load(state_dir).unwrap_or_else(|e| {
             problems.push(Problem {
                 file: memory::path(state_dir),
                 line: None,
@@ -77,8 +77,12 @@ impl Catalogs {
             });
             memory::Memory::default()
         });
+        if rules.directories_only {
+            // Another mount of this store may have shown files.
+            memory.forget_files();
+        }
         let mut catalogs = Catalogs {
-            secrets: secrets_dir.map_or(Secrets::None, |dir| Secrets::Dir(dir.to_owned())),
+            rules,
             state_dir: state_dir.to_owned(),
             opinions: memory
                 .last
@@ -238,7 +242,7 @@ impl Catalogs {
         {
             return Some(Opinion::Says(last.clone()));
         }
-        match parse(owner.clone(), path, &bytes, changed, &self.secrets) {
+        match parse(owner.clone(), path, &bytes, changed, &self.rules) {
             Ok(file) => {
                 self.seen.insert(owner, Seen { hash, changed });
                 Some(Opinion::Says(Arc::new(file)))

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Bindings, Opinion, Owner, Problem, Report, Secrets, agree, parse, place};
+use super::{Bindings, Opinion, Owner, Problem, Report, Rules, agree, parse, place};
 
 /// Checks catalogs, each alone and all together: files, and those that a directory holds. Blocks
 /// on the disk.
 ///
-/// `secrets` says which files headers may come from.
-pub fn check(paths: &[PathBuf], secrets: &Secrets) -> Report {
+/// `rules` are those of the mount they are meant for.
+pub fn check(paths: &[PathBuf], rules: &Rules) -> Report {
     let mut problems = Vec::new();
     let mut opinions = BTreeMap::new();
     let files = files_of(paths, &mut problems);
@@ -23,7 +23,7 @@ pub fn check(paths: &[PathBuf], secrets: &Secrets) -> Report {
                 line: None,
                 text: format!("cannot be read: {e}"),
             }),
-            Ok((bytes, changed)) => match parse(owner.clone(), path, &bytes, changed, secrets) {
+            Ok((bytes, changed)) => match parse(owner.clone(), path, &bytes, changed, rules) {
                 Err(wrong) => problems.extend(wrong),
                 Ok(file) => {
                     opinions.insert(owner, Opinion::Says(Arc::new(file)));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::item::{self, Keys, quoted};
-use super::{Owner, Problem, Secrets};
+use super::{Owner, Problem, Rules};
 use crate::document::{Format, Item, Reader, Table};
 use crate::source::Source;
 use crate::types::Name;
@@ -34,16 +34,16 @@ pub fn parse(
     path: &Path,
     bytes: &[u8],
     declared_at: SystemTime,
-    secrets: &Secrets,
+    rules: &Rules,
 ) -> Result<CatalogFile, Vec<Problem>> {
     let format = Format::of(path).unwrap_or(Format::Toml);
     let mut reader = Reader::new(path);
     let mut bindings = BTreeMap::new();
     if let Some(root) = reader.parse(format, bytes) {
-        let (defaults, downloads) = top(&mut reader, &root, secrets);
+        let (defaults, downloads) = top(&mut reader, &root, rules);
         for download in downloads.map(|t| t.0.as_slice()).unwrap_or_default() {
             bindings.extend(
-                bind(&mut reader, download, format, &defaults, secrets)
+                bind(&mut reader, download, format, &defaults, rules)
                     .map(|(name, source)| (name, Arc::new(source))),
             );
         }
@@ -56,18 +56,14 @@ pub fn parse(
 }
 
 /// Reads the two tables a catalog consists of.
-fn top<'t>(
-    reader: &mut Reader<'_>,
-    root: &'t Table,
-    secrets: &Secrets,
-) -> (Keys, Option<&'t Table>) {
+fn top<'t>(reader: &mut Reader<'_>, root: &'t Table, rules: &Rules) -> (Keys, Option<&'t Table>) {
     let mut defaults = Keys::default();
     let mut downloads = None;
     for item in &root.0 {
         match item.key.as_str() {
             "defaults" => {
                 if let Some(table) = reader.take(item, item.table()) {
-                    defaults = item::defaults(reader, table, secrets);
+                    defaults = item::defaults(reader, table, rules);
                 }
             }
             "downloads" => downloads = Some(reader.take(item, item.table())),
@@ -86,7 +82,7 @@ fn bind(
     item: &Item,
     format: Format,
     defaults: &Keys,
-    secrets: &Secrets,
+    rules: &Rules,
 ) -> Option<(Name, Source)> {
     let Ok(table) = item.table() else {
         reader.at(
@@ -121,7 +117,7 @@ fn bind(
             return None;
         }
     };
-    item::source(reader, &name, item.line, table, defaults, secrets).map(|source| (name, source))
+    item::source(reader, &name, item.line, table, defaults, rules).map(|source| (name, source))
 }
 
 /// Returns the names with unquoted dots, which TOML reads as tables in tables:

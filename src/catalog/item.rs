@@ -5,7 +5,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::buildpack;
-use super::headers::{self, Secrets};
+use super::{Rules, headers};
 use crate::digest::{Algorithm, Digest};
 use crate::document::{Item, Reader, Table, Value};
 use crate::source::{Fill, Form, Header, Integrity, Revalidate, Source, shown_text};
@@ -53,7 +53,7 @@ pub(super) struct Keys {
 }
 
 /// Reads `[defaults]`.
-pub(super) fn defaults(r: &mut Reader<'_>, table: &Table, secrets: &Secrets) -> Keys {
+pub(super) fn defaults(r: &mut Reader<'_>, table: &Table, rules: &Rules) -> Keys {
     let mut keys = Keys::default();
     for item in &table.0 {
         if OWN.contains(&item.key.as_str()) {
@@ -65,7 +65,7 @@ pub(super) fn defaults(r: &mut Reader<'_>, table: &Table, secrets: &Secrets) -> 
                 ),
             );
         } else {
-            read_key(r, item, "[defaults]", secrets, &mut keys);
+            read_key(r, item, "[defaults]", rules, &mut keys);
         }
     }
     keys
@@ -78,13 +78,13 @@ pub(super) fn source(
     line: usize,
     table: &Table,
     defaults: &Keys,
-    secrets: &Secrets,
+    rules: &Rules,
 ) -> Option<Source> {
     let place = format!("[downloads.{}]", quoted(name.as_str()));
     let before = r.problems.len();
     let mut keys = Keys::default();
     for item in &table.0 {
-        read_key(r, item, &place, secrets, &mut keys);
+        read_key(r, item, &place, rules, &mut keys);
     }
     if !table.0.iter().any(|item| item.key == "url") {
         r.at(line, format!("{place} has no `url`"));
@@ -110,7 +110,10 @@ pub(super) fn source(
         None => Revalidate::Always,
     };
     let source = Source::new(keys.url?);
-    let form = keys.form.or(defaults.form).unwrap_or(source.form);
+    let form = keys.form.or(defaults.form).unwrap_or(match rules.directories_only {
+        true => Form::Directory,
+        false => source.form,
+    });
     Some(Source {
         key: keys.key,
         size: keys.size,
@@ -133,14 +136,22 @@ pub(super) fn source(
     })
 }
 
-fn read_key(r: &mut Reader<'_>, item: &Item, place: &str, secrets: &Secrets, to: &mut Keys) {
+fn read_key(r: &mut Reader<'_>, item: &Item, place: &str, rules: &Rules, to: &mut Keys) {
     match item.key.as_str() {
         "url" => to.url = r.take(item, item.text().and_then(parse_url)),
         "key" => to.key = r.take(item, key(item)),
         "size" => to.size = r.take(item, item.size()).map(|size| size.0),
         "as" => {
             let choices = [("file", Form::File), ("directory", Form::Directory)];
-            to.form = r.take(item, choice(item, &choices));
+            let form = choice(item, &choices).and_then(|form| match form {
+                Form::File if rules.directories_only => {
+                    Err("must be \"directory\": this mount has `directories_only`; \
+                     show files in a mount without it"
+                        .to_owned())
+                }
+                form => Ok(form),
+            });
+            to.form = r.take(item, form);
         }
         "integrity" => {
             let choices = [("strict", Integrity::Strict), ("eventual", Integrity::Eventual)];
@@ -156,7 +167,7 @@ fn read_key(r: &mut Reader<'_>, item: &Item, place: &str, secrets: &Secrets, to:
             let names = key(item).and_then(|key| buildpack::names(&key));
             to.aliases.extend(r.take(item, names).into_iter().flatten());
         }
-        "headers" => to.headers = headers::read(r, item, secrets),
+        "headers" => to.headers = headers::read(r, item, &rules.secrets),
         "allow_close_delimited" => to.allow_close_delimited = r.take(item, item.bool()),
         "stale_if_error" => to.stale_if_error = r.take(item, item.duration()),
         word => match Algorithm::ALL.into_iter().find(|a| a.as_str() == word) {

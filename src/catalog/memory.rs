@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::saved::SavedSource;
 use super::{Binding, Bindings, CatalogFile, Opinion, Owner};
-use crate::source::Source;
+use crate::source::{Form, Source};
 use crate::types::Name;
 
 /// Changes whenever the format does; a file of another version is not read.
@@ -30,6 +30,17 @@ pub(super) struct Memory {
     pub(super) bindings: Bindings,
     /// What each owner last said.
     pub(super) last: BTreeMap<Owner, Arc<CatalogFile>>,
+}
+
+impl Memory {
+    /// Forgets the names that were shown as files.
+    pub(super) fn forget_files(&mut self) {
+        let stays = |source: &Source| source.form == Form::Directory;
+        self.bindings.names.retain(|_, binding| stays(&binding.source));
+        for file in self.last.values_mut() {
+            Arc::make_mut(file).bindings.retain(|_, source| stays(source));
+        }
+    }
 }
 
 /// Reads what was remembered in a directory; nothing, if nothing was. Blocks on the disk.
@@ -206,7 +217,8 @@ mod tests {
     fn opinions() -> BTreeMap<Owner, Opinion> {
         let owner = Owner::new("/c/a.toml");
         let at = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_234_567_891);
-        let parsed = parse(owner.clone(), Path::new("/c/a.toml"), TEXT, at, &Secrets::Unchecked);
+        let parsed =
+            parse(owner.clone(), Path::new("/c/a.toml"), TEXT, at, &Secrets::Unchecked.into());
         [(owner, Opinion::Says(Arc::new(parsed.unwrap())))].into()
     }
 

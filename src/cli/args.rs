@@ -153,6 +153,10 @@ pub(super) struct MountArgs {
     #[arg(long)]
     pub(super) no_passthrough: bool,
 
+    /// Shows every name as a directory; programs then open files without asking the daemon
+    #[arg(long)]
+    pub(super) directories_only: bool,
+
     /// Lets other users read, when an ordinary user mounts (root always does)
     #[arg(long)]
     pub(super) allow_other: bool,
@@ -260,7 +264,7 @@ mod tests {
     fn every_flag_of_mount_is_read() {
         let line = "cached-downloads mount /m --download a=http://h/a --download b=http://h/b \
             --directory c=http://h/c.zip --catalog c.toml --catalog d --config e --store f --quota 1GB --hard-limit 2GB \
-            --min-free 5% --revalidate-window 2s --control g --no-passthrough --allow-other \
+            --min-free 5% --revalidate-window 2s --control g --no-passthrough --directories-only --allow-other \
             --log-format json";
         let cli = Cli::try_parse_from(line.split_whitespace()).expect("parses");
         let Verb::Mount(args) = cli.verb else {
@@ -269,7 +273,7 @@ mod tests {
         assert_eq!((args.downloads.len(), args.directories.len()), (2, 1));
         assert_eq!(args.catalogs.len(), 2);
         assert_eq!(args.log_format, Some("json".to_owned()));
-        assert!(args.no_passthrough && args.allow_other);
+        assert!(args.no_passthrough && args.directories_only && args.allow_other);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::args::MountArgs;
 use super::exit::Failure;
 use super::text;
-use crate::catalog::{self, Download, Secrets};
+use crate::catalog::{self, Download, Rules, Secrets};
 use crate::config::{self, Config, Env, Settings, parse_duration};
 use crate::daemon::{self, Launch};
 use crate::sys;
@@ -44,6 +44,7 @@ pub(super) fn launch(args: MountArgs) -> Result<Launch, Failure> {
             .map_err(|e| usage(format!("--revalidate-window: {e}")))?,
         // A flag that is absent must not override the file.
         passthrough: args.no_passthrough.then_some(false),
+        directories_only: args.directories_only.then_some(true),
         allow_other: args.allow_other.then_some(true),
         log_format: parse("--log-format", args.log_format)?,
         ..Settings::default()
@@ -53,6 +54,13 @@ pub(super) fn launch(args: MountArgs) -> Result<Launch, Failure> {
     let place_given = settings.store.is_some();
     let config = Config::resolve(settings, &Env::of_process(sys::uid() == 0, &disk))
         .map_err(|e| usage(e.to_string()))?;
+    if config.directories_only && !args.downloads.is_empty() {
+        return Err(usage(
+            "--download shows a file, and this mount shows directories only \
+             (`directories_only`); give it as --directory, or mount files elsewhere"
+                .to_owned(),
+        ));
+    }
     if !place_given && let Some(cache_home) = config.store.parent() {
         // An ordinary user may have none yet. What is wrong with it, the store says.
         let _ = std::fs::create_dir_all(cache_home);
@@ -90,12 +98,15 @@ fn disk_size(path: &Path) -> io::Result<u64> {
 /// # Errors
 /// One of them has a mistake; the configuration cannot be used.
 pub(super) fn check_catalogs(config: Option<&Path>, paths: &[PathBuf]) -> Result<(), Failure> {
-    let secrets = match written(config)?.map(|settings| settings.secrets_dir) {
+    let settings = written(config)?;
+    let directories_only = settings.as_ref().and_then(|settings| settings.directories_only);
+    let secrets = match settings.map(|settings| settings.secrets_dir) {
         Some(Some(dir)) => Secrets::Dir(dir),
         Some(None) => Secrets::None,
         None => Secrets::Unchecked,
     };
-    report(&catalog::check(paths, &secrets))
+    let rules = Rules { secrets, directories_only: directories_only.unwrap_or(false) };
+    report(&catalog::check(paths, &rules))
 }
 
 /// Checks a configuration file and prints what was found.

@@ -42,6 +42,7 @@ impl std::fmt::Display for Config {
             line("secrets_dir", &dir.display())?;
         }
         line("passthrough", &self.passthrough)?;
+        line("directories_only", &self.directories_only)?;
         line("allow_other", &self.allow_other)?;
         line("log_format", &self.log_format.as_str())?;
         line("archives", &super::archives::shown(&self.archives))?;

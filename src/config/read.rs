@@ -6,7 +6,7 @@ use super::values::based;
 use super::{ConfigError, LogFormat, MinFree, Problem, Settings, archives, origins};
 use crate::document::{Format, Item, Reader};
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "store",
     "catalogs",
     "control",
@@ -17,6 +17,7 @@ const KEYS: [&str; 14] = [
     "revalidate_window",
     "secrets_dir",
     "passthrough",
+    "directories_only",
     "allow_other",
     "log_format",
     "archives",
@@ -83,6 +84,7 @@ fn key(r: &mut Reader<'_>, item: &Item, to: &mut Settings) {
         }
         "revalidate_window" => to.revalidate_window = r.take(item, item.duration()),
         "passthrough" => to.passthrough = r.take(item, item.bool()),
+        "directories_only" => to.directories_only = r.take(item, item.bool()),
         "allow_other" => to.allow_other = r.take(item, item.bool()),
         "log_format" => {
             let parsed = item
@@ -131,6 +133,7 @@ max_downloads = 16
 revalidate_window = "1s"
 secrets_dir = "secrets"
 passthrough = false
+directories_only = true
 allow_other = true
 log_format = "json"
 [archives]
@@ -177,6 +180,7 @@ allowed_redirect_hosts = ["cdn.internal", "*.storage.example"]
             revalidate_window: Some(Duration::from_secs(1)),
             secrets_dir: Some("/etc/secrets".into()),
             passthrough: Some(false),
+            directories_only: Some(true),
             allow_other: Some(true),
             log_format: Some(LogFormat::Json),
             archives: Some(Limits {

@@ -84,6 +84,7 @@ impl Config {
             revalidate_window: settings.revalidate_window.unwrap_or(REVALIDATE_WINDOW),
             secrets_dir: settings.secrets_dir.as_deref().map(absolute).transpose()?,
             passthrough: settings.passthrough.unwrap_or(true),
+            directories_only: settings.directories_only.unwrap_or(false),
             allow_other: settings.allow_other.unwrap_or(env.root),
             log_format: settings.log_format.unwrap_or_default(),
             archives: settings.archives.unwrap_or_default(),

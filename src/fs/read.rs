@@ -64,7 +64,8 @@ impl Fs {
         node: NodeNo,
         wanted: Range<u64>,
     ) -> Result<Buffer, Refused> {
-        let (file, range) = self.find_bytes(crown, node, wanted).await?;
+        let found = self.find_bytes(crown, node, wanted).await;
+        let (file, range) = found.map_err(not_to_be_looked_up)?;
         self.bytes(crown.name(), file, range).await
     }
 
@@ -87,6 +88,18 @@ impl Fs {
         read.map_err(|error| {
             OpenError::disk(&format!("{name}: cannot read its blob"), &error).into()
         })
+    }
+}
+
+/// Returns what a read is answered where a path would be looked up anew: the kernel hands the ESTALE
+/// of a READ on to the program, which asked for bytes that cannot be had.
+fn not_to_be_looked_up(refused: Refused) -> Refused {
+    match refused {
+        Refused::Errno(libc::ESTALE) => Refused::Errno(libc::EIO),
+        Refused::Open(error) if error.errno == libc::ESTALE => {
+            Refused::Open(OpenError { errno: libc::EIO, ..error })
+        }
+        refused => refused,
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) struct Dispatch {
     pub(super) callers: Callers,
     pub(super) counters: Arc<Counters>,
     pub(super) passthrough: Arc<Passthrough>,
+    pub(super) opens: bool,
     pub(super) vigil: Vigil,
 }
 
@@ -168,6 +169,10 @@ impl Filesystem for Dispatch {
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         if flags.acc_mode() != OpenAccMode::O_RDONLY || flags.0 & libc::O_TRUNC != 0 {
             return reply.error(Errno::EROFS);
+        }
+        if !self.opens {
+            // The kernel then asks no more, of no file. What is open it refers to, and that counts.
+            return reply.error(Errno::ENOSYS);
         }
         let ino = Ino(ino.0);
         let fs = self.fs.clone();

@@ -76,6 +76,20 @@ impl Places {
 }
 
 #[test]
+fn a_file_in_a_mount_of_directories_only_is_named() {
+    let places = Places::new();
+    let only = "--directories-only";
+    let words = ["--download", "--directory"];
+    places.refused(&[only, "--download", "a=http://h/a"], &words);
+    let catalog = places.file("c.toml", "[downloads.a]\nurl = 'http://h/'\nas = 'file'\n");
+    let words = ["c.toml:3", "`as`", "must be \"directory\"", "directories_only"];
+    places.refused(&[only, "--catalog", &catalog], &words);
+    let config = places.file("config.toml", "directories_only = true\n");
+    refused(FAILED, &["catalog", "check", "--config", &config, &catalog], &words);
+    refused(0, &["catalog", "check", &catalog], &["0 problems"]);
+}
+
+#[test]
 fn unknown_flags_and_keys_name_the_nearest_known_one() {
     refused(CANNOT, &["mount", "/nowhere", "--qouta", "1GB"], &["--qouta", "--quota"]);
     let places = Places::new();

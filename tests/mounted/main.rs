@@ -35,6 +35,7 @@ mod trees_crash;
 mod trees_held;
 mod trees_hostile;
 mod trees_lookup;
+mod trees_only;
 mod trees_origin;
 mod trees_programs;
 mod trees_same;

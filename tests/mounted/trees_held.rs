@@ -50,17 +50,35 @@ fn walk(root: &Path) -> u64 {
     count
 }
 
-fn evicted_once_left(what: &str, hold: impl FnOnce(&Path, &Path) -> Holder) {
+/// Whether OPEN is answered.
+#[derive(Clone, Copy, PartialEq)]
+enum Opens {
+    Told,
+    Untold,
+}
+
+fn evicted_once_left(what: &str, opens: Opens, hold: impl FnOnce(&Path, &Path) -> Holder) {
     let origin = Origin::start();
     origin.put("/a", large(1));
-    origin.put("/b", Item::made(2, ARCHIVE));
     let (a, b) = (origin.url("/a"), origin.url("/b"));
     let all = tree("a", &a) + "fill = \"all\"\n";
-    let text = all + &format!("[downloads.b]\nurl = \"{b}\"\n");
+    let (text, wants, flags): (_, _, &[&str]) = match opens {
+        Opens::Told => {
+            origin.put("/b", Item::made(2, ARCHIVE));
+            (all + &format!("[downloads.b]\nurl = \"{b}\"\n"), "b", &[])
+        }
+        Opens::Untold => {
+            let zip = Parcel::new().file("large", Body::made(2, ARCHIVE).all());
+            let body = Body::given(zip.pack());
+            origin.put("/b", Item { ranges: true, ..Item::new(body) });
+            (all + &tree("b", &b) + "fill = \"all\"\n", "b/large", &["--directories-only"])
+        }
+    };
     // One of the two fits, with what the tree itself takes.
     let mounted = Mounted::with()
         .catalog("test.toml", &text)
         .args(["--quota", "40MiB", "--hard-limit", "46MiB"])
+        .args(flags.iter().copied())
         .env("CACHED_DOWNLOADS_LOG", "cached_downloads::kernel=debug,info")
         .start();
     let root = mounted.path("a");
@@ -69,7 +87,7 @@ fn evicted_once_left(what: &str, hold: impl FnOnce(&Path, &Path) -> Holder) {
     let held = hold(&root, mounted.scratch());
     let blobs = mounted.blobs();
     for _ in 0..3 {
-        let error = File::open(mounted.path("b")).expect_err("there is no room");
+        let error = File::open(mounted.path(wants)).expect_err("there is no room");
         assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{error}");
         std::thread::sleep(Duration::from_millis(300));
     }
@@ -92,18 +110,18 @@ fn evicted_once_left(what: &str, hold: impl FnOnce(&Path, &Path) -> Holder) {
     let left = Instant::now();
     wait_until("there is room", Duration::from_secs(10), || {
         std::thread::sleep(Duration::from_millis(200));
-        File::open(mounted.path("b")).is_ok()
+        File::open(mounted.path(wants)).is_ok()
     });
     let log = mounted.log();
     let sweeps: Vec<_> = log.lines().filter(|line| line.contains("swept")).collect();
     figure(&format!("{what}: evicted {:.1?} after it was left; {sweeps:#?}", left.elapsed()));
-    Body::made(2, ARCHIVE).check(&mounted.path("b")).expect("what took its room");
+    Body::made(2, ARCHIVE).check(&mounted.path(wants)).expect("what took its room");
 }
 
 #[test]
 fn a_tree_goes_when_a_bind_mount_that_was_walked_is_gone() {
     needs!("fuse", "root");
-    evicted_once_left("a bind mount", |root, scratch| {
+    evicted_once_left("a bind mount", Opens::Told, |root, scratch| {
         let bind = Bind::new(root, scratch, "bound");
         walk(bind.path());
         Holder::Bind(bind)
@@ -113,7 +131,7 @@ fn a_tree_goes_when_a_bind_mount_that_was_walked_is_gone() {
 #[test]
 fn a_tree_goes_when_a_working_directory_is_left() {
     needs!("fuse");
-    evicted_once_left("a working directory", |root, _| {
+    evicted_once_left("a working directory", Opens::Told, |root, _| {
         let mut shell = process::command("sh");
         shell.args(["-c", "while cat file1001 >&2; do sleep 0.1; done"]);
         shell.current_dir(root.join("d1/s1"));
@@ -124,8 +142,26 @@ fn a_tree_goes_when_a_working_directory_is_left() {
 #[test]
 fn a_tree_goes_when_a_file_in_it_is_closed() {
     needs!("fuse");
-    evicted_once_left("an open file", |root, _| {
+    evicted_once_left("an open file", Opens::Told, |root, _| {
         Holder::File(File::open(root.join("large")).expect("open"))
+    });
+}
+
+#[test]
+fn a_tree_whose_opens_are_not_told_goes_when_a_file_in_it_is_closed() {
+    needs!("fuse");
+    evicted_once_left("an open file, untold", Opens::Untold, |root, _| {
+        Holder::File(File::open(root.join("large")).expect("open"))
+    });
+}
+
+#[test]
+fn a_tree_whose_opens_are_not_told_goes_when_a_bind_mount_that_was_walked_is_gone() {
+    needs!("fuse", "root");
+    evicted_once_left("a bind mount, untold", Opens::Untold, |root, scratch| {
+        let bind = Bind::new(root, scratch, "bound");
+        walk(bind.path());
+        Holder::Bind(bind)
     });
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn number(path: &Path) -> u64 {
 }
 
 /// Returns how many requests the daemon has read so far, as its reads of all kinds.
-fn reads(mounted: &Mounted) -> u64 {
+pub(crate) fn reads(mounted: &Mounted) -> u64 {
     let path = format!("/proc/{}/io", mounted.pid());
     let text = std::fs::read_to_string(path).expect("what the daemon has read");
     let line = text.lines().find_map(|line| line.strip_prefix("syscr: "));
@@ -92,11 +92,21 @@ fn uninterruptible() -> Vec<String> {
 #[test]
 fn walkers_move_on_and_holders_stay_while_the_archive_changes_as_fast_as_it_can() {
     needs!("fuse", "root");
+    walkers_move_on_and_holders_stay(&[]);
+}
+
+#[test]
+fn so_they_do_where_opens_are_not_told() {
+    needs!("fuse", "root");
+    walkers_move_on_and_holders_stay(&["--directories-only"]);
+}
+
+fn walkers_move_on_and_holders_stay(args: &[&str]) {
     let origin = Origin::start();
     origin.put("/a", versioned(1));
     let text = tree("a", &origin.url("/a"));
-    let mounted =
-        Mounted::with().catalog("test.toml", &text).args(["--revalidate-window", "0"]).start();
+    let setup = Mounted::with().catalog("test.toml", &text).args(["--revalidate-window", "0"]);
+    let mounted = setup.args(args.iter().copied()).start();
     let root = mounted.path("a");
     assert_eq!(number(&root.join("version")), 1);
     let bind = Bind::new(&root, mounted.scratch(), "bound");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use crate::catalog::{CatalogError, Catalogs, Change};
+use crate::catalog::{CatalogError, Catalogs, Change, Rules, Secrets};
 
 struct Place {
     root: tempfile::TempDir,
@@ -45,7 +45,7 @@ impl Place {
     }
 
     fn open_paths(&self, paths: &[PathBuf]) -> Result<Catalogs, CatalogError> {
-        Catalogs::open(paths, &[], None, self.root.path())
+        Catalogs::open(paths, &[], Secrets::None.into(), self.root.path())
     }
 }
 
@@ -177,7 +177,7 @@ fn a_bad_start() {
     assert_eq!(refused(std::slice::from_ref(&file)).lines().count(), 2);
     assert_eq!(place.open().problems().len(), 2, "in a directory it is reported");
     let twice = ["a=http://h/", "a=http://i/"].map(|text| text.parse().unwrap());
-    assert!(Catalogs::open(&[], &twice, None, place.root.path()).is_err());
+    assert!(Catalogs::open(&[], &twice, Secrets::None.into(), place.root.path()).is_err());
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn the_command_line_is_an_owner() {
     place.write("a.toml", &[("n", "x")]);
     let downloads = ["n=http://y/", "m=http://y/"].map(|text| text.parse().unwrap());
     let open = |downloads: &[_]| {
-        Catalogs::open(&[place.dir()], downloads, None, place.root.path()).unwrap()
+        Catalogs::open(&[place.dir()], downloads, Secrets::None.into(), place.root.path()).unwrap()
     };
     let mut catalogs = open(&downloads);
     assert_eq!(shown(&catalogs), "m=y n=x!");
@@ -197,11 +197,28 @@ fn the_command_line_is_an_owner() {
 }
 
 #[test]
+fn where_there_are_directories_only_no_file_is_remembered() {
+    let place = Place::new();
+    place.raw(
+        "a.toml",
+        "[downloads]\nn.url = 'http://x/'\nd = { url = 'http://x/', as = 'directory' }",
+    );
+    assert_eq!(shown(&place.open()), "d=x n=x");
+    place.raw("a.toml", "[downloads");
+    assert_eq!(shown(&place.open()), "d=x n=x", "what it said last holds");
+    let rules = Rules { secrets: Secrets::None, directories_only: true };
+    let open = || Catalogs::open(&[place.dir()], &[], rules.clone(), place.root.path()).unwrap();
+    assert_eq!(shown(&open()), "d=x", "but not as a file");
+    place.write("a.toml", &[("n", "x")]);
+    assert_eq!(shown(&open()), "n=x", "which is a directory now");
+}
+
+#[test]
 fn a_state_that_cannot_be_kept_is_a_problem_and_no_more() {
     let place = Place::new();
     place.write("a.toml", &[("n", "x")]);
     let nowhere = Path::new("/proc/nowhere");
-    let catalogs = Catalogs::open(&[place.dir()], &[], None, nowhere).unwrap();
+    let catalogs = Catalogs::open(&[place.dir()], &[], Secrets::None.into(), nowhere).unwrap();
     assert_eq!(shown(&catalogs), "n=x");
     assert!(catalogs.problems()[0].text.contains("cannot be kept"));
 }

@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 
-use crate::catalog::{CatalogFile, Download, Owner, Secrets, check, parse};
+use crate::catalog::{CatalogFile, Download, Owner, Rules, Secrets, check, parse};
 use crate::source::{Fill, Form, Header, HeaderValue, Integrity, Revalidate, Source};
 
 fn read_as(path: &str, text: &[u8], secrets: &Secrets) -> Result<CatalogFile, Vec<String>> {
     let owner = Owner::new(path);
-    parse(owner, Path::new(path), text, SystemTime::UNIX_EPOCH, secrets)
+    parse(owner, Path::new(path), text, SystemTime::UNIX_EPOCH, &secrets.clone().into())
         .map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
@@ -379,11 +379,14 @@ fn checking_shows_everything() {
         write("a.toml", "[downloads.x]\nurl='http://a/x?canary'\nheaders = { A = { file = 't' } }");
     let b = write("b.json", "{\"downloads\":{\"x\":{\"url\":\"http://b/x?canary\"}}}");
     let c = write("c.toml", "[downloads.y]\nurl='h'");
-    let fine = check(std::slice::from_ref(&a), &Secrets::Unchecked);
+    let fine = check(std::slice::from_ref(&a), &Secrets::Unchecked.into());
     assert!(fine.fine, "{}", fine.text);
     assert_eq!(fine.text, "1 file, 1 name, 0 aliases, 0 problems, 0 conflicts\n");
-    assert!(!check(std::slice::from_ref(&a), &Secrets::None).fine, "no directory to have it");
-    let report = check(&[a, b, c, dir.path().join("lost.toml")], &Secrets::Unchecked);
+    assert!(
+        !check(std::slice::from_ref(&a), &Secrets::None.into()).fine,
+        "no directory to have it"
+    );
+    let report = check(&[a, b, c, dir.path().join("lost.toml")], &Secrets::Unchecked.into());
     assert!(!report.fine);
     let dir = dir.path().display();
     let expected = format!(
@@ -405,11 +408,11 @@ fn checking_a_directory_checks_the_catalogs_in_it() {
     write(".c.toml", "hidden");
     // A file that is given beside its directory counts once.
     let paths = [dir.path().to_owned(), dir.path().join("a.toml")];
-    let report = check(&paths, &Secrets::Unchecked);
+    let report = check(&paths, &Secrets::Unchecked.into());
     assert_eq!(report.text, "2 files, 2 names, 0 aliases, 0 problems, 0 conflicts\n");
     assert!(report.fine);
     write("c.toml", "[downloads.z]\nurl='h'");
-    let report = check(&paths, &Secrets::Unchecked);
+    let report = check(&paths, &Secrets::Unchecked.into());
     assert!(!report.fine && report.text.contains("c.toml:2: `url` `h`"), "{}", report.text);
 }
 
@@ -454,5 +457,30 @@ proptest! {
             text.replace_range(at..end, &with);
             let _ = read_as(path, text.as_bytes(), &Secrets::None);
         }
+    }
+}
+
+#[test]
+fn where_there_are_directories_only_a_name_is_one_and_nothing_may_say_file() {
+    let rules = Rules { secrets: Secrets::None, directories_only: true };
+    let read = |text: &str| {
+        let owner = Owner::new("c.toml");
+        let path = Path::new("c.toml");
+        parse(owner, path, text.as_bytes(), SystemTime::UNIX_EPOCH, &rules)
+    };
+    let file =
+        read("[downloads]\na.url = 'http://h/a'\nb = { url = 'http://h/b', as = 'directory' }");
+    let file = file.unwrap();
+    for source in file.bindings.values() {
+        assert_eq!((source.form, source.fill), (Form::Directory, Fill::OnRead));
+    }
+    for text in [
+        "[downloads]\na = { url = 'http://h/a', as = 'file' }",
+        "[defaults]\nas = 'file'\n[downloads]\na.url = 'http://h/a'",
+    ] {
+        let problems = read(text).unwrap_err();
+        assert_eq!(problems.len(), 1);
+        let problem = problems[0].to_string();
+        assert!(problem.contains("must be \"directory\""), "{problem}");
     }
 }
