@@ -26,6 +26,10 @@ const BATCH: u64 = 512 << 10;
 /// rest, nor for the allocation that follows the first write. As much as cat and cp ask for.
 const FIRST: u64 = 128 << 10;
 
+/// So much of a body is received with a pause for others after each piece. Whoever opened it is to be
+/// answered meanwhile, by the same few threads, and a near origin's bytes are always there.
+const POLITE: u64 = 4 << 20;
+
 /// A download that got nothing for this long lends its slot to others.
 const LENDS_AFTER: Duration = Duration::from_secs(1);
 
@@ -67,6 +71,8 @@ pub(super) struct Carrier {
     at: u64,
     /// Where the first batch ends at the latest.
     first_end: u64,
+    /// Where it stops to pause for others.
+    polite_end: u64,
     /// Some of what came was kept.
     contributed: bool,
 }
@@ -121,6 +127,7 @@ impl Carrier {
             writing: None,
             at,
             first_end,
+            polite_end: at.saturating_add(POLITE),
             contributed: false,
         }
     }
@@ -154,6 +161,9 @@ impl Carrier {
                         Ok(Some(bytes)) => {
                             if self.came(bytes)? {
                                 receiving = Some(Box::pin(source.next()));
+                            }
+                            if self.at < self.polite_end {
+                                tokio::task::yield_now().await;
                             }
                         }
                         Ok(None) => {}
