@@ -292,6 +292,14 @@ impl Ledger {
         Some(KernelRef { ledger: self.0.clone(), blob })
     }
 
+    /// Notes that a blob that nobody has open was used all the same.
+    pub fn used(&self, blob: BlobId) {
+        let mut books = self.0.books();
+        if books.accounts.get(&blob).is_some_and(|account| account.place == Place::Idle) {
+            books.place(blob, Place::Idle);
+        }
+    }
+
     /// Says that no entry points at a blob any more; it goes when nobody holds it.
     pub fn orphan(&self, blob: BlobId) {
         let mut books = self.0.books();

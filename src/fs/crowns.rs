@@ -11,13 +11,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::crown::Crown;
-use super::{Fs, LONG, Looked, Refused};
+use super::{Fs, Looked, Refused};
 use crate::cache::freshness::JUST_LANDED;
 use crate::cache::{Entry, Shown, Shows};
 use crate::metrics::Refusal;
 use crate::source::Revalidate;
 use crate::tree::NodeNo;
 use crate::types::{BlobId, Name};
+
+/// How long the kernel keeps the entry of a name whose origin is never asked: a use of its tree is
+/// seen when it looks the name up again.
+const SEEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// The trees that the kernel refers to.
 #[derive(Default)]
@@ -190,6 +194,8 @@ impl Fs {
             }
             let never = version.is_some() && entry.source().revalidate == Revalidate::Never;
             if let Some(version) = version {
+                // Files of a tree may be opened without our knowing: this counts for them.
+                self.cache.ledger().used(version.blob.id());
                 crown.bind(version, reference);
             }
             let window = self.cache.timing().window.max(JUST_LANDED);
@@ -198,7 +204,7 @@ impl Fs {
                 attr: self.node_attr(&crown, NodeNo::ROOT).0,
                 // The nodeid goes out as the number, so that the attributes must not be kept.
                 attr_ttl: Duration::ZERO,
-                entry_ttl: if never { LONG } else { window },
+                entry_ttl: if never { window.max(SEEN_WITHIN) } else { window },
             };
         }
     }

@@ -260,6 +260,26 @@ impl World {
 /// A download that has nothing to do is pinned by itself alone: who needs its room waits until it
 /// has said what becomes of it.
 #[test]
+fn what_was_used_without_being_opened_goes_later_and_what_has_gaps_first_all_the_same() {
+    let (victims, _sent) = mpsc::unbounded_channel();
+    let ledger = Ledger::new(LIMITS, victims);
+    for blob in 1..=3 {
+        ledger.recovered(BlobId(blob), 300 + blob, 0);
+    }
+    ledger.unfinished(BlobId(2));
+    for blob in [1, 2, 9] {
+        ledger.used(BlobId(blob));
+    }
+    let room = ledger.reserve(600, u64::MAX);
+    let gone: Vec<_> = room.victims.into_iter().map(Victim::gone).collect();
+    assert_eq!(gone, [302, 303]);
+    let pin = ledger.pin(BlobId(1)).expect("it is there");
+    ledger.used(BlobId(1));
+    assert!(matches!(ledger.reserve(1000, u64::MAX).answer, Answer::Refused(_)), "it is open");
+    drop(pin);
+}
+
+#[test]
 fn a_download_without_work_is_asked_to_give_way_and_may_refuse() {
     let (victims, _sent) = mpsc::unbounded_channel();
     let ledger = Ledger::new(LIMITS, victims);
