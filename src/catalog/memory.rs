@@ -37,9 +37,8 @@ impl Memory {
     pub(super) fn forget_files(&mut self) {
         let stays = |source: &Source| source.form == Form::Directory;
         self.bindings.names.retain(|_, binding| stays(&binding.source));
-        for file in self.last.values_mut() {
-            Arc::make_mut(file).bindings.retain(|_, source| stays(source));
-        }
+        // As if such an owner had never been heard: nothing is pruned for want of its names.
+        self.last.retain(|_, file| file.bindings.values().all(|source| stays(source)));
     }
 }
 

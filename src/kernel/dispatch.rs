@@ -75,6 +75,7 @@ impl Dispatch {
             let result = callers.watch(tid, operation).await;
             answer(count(&counters, result));
         });
+        self.vigil.give_up();
         false
     }
 }
