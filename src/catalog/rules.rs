@@ -13,6 +13,7 @@ pub struct Rules {
 }
 
 /// A mount that shows files as well.
+#[cfg(test)]
 impl From<Secrets> for Rules {
     fn from(secrets: Secrets) -> Rules {
         Rules { secrets, directories_only: false }

@@ -1,8 +1,8 @@
-//! Attributes in the library's terms.
+//! Attributes, plain and extended, in the library's terms.
 
 use std::time::UNIX_EPOCH;
 
-use fuser::{FileAttr, FileType, INodeNo};
+use fuser::{Errno, FileAttr, FileType, INodeNo, ReplyXattr};
 
 use crate::fs::{Attr, Kind};
 
@@ -54,5 +54,14 @@ pub(super) fn file_type(kind: Kind) -> FileType {
         Kind::Directory => FileType::Directory,
         Kind::File => FileType::RegularFile,
         Kind::Symlink => FileType::Symlink,
+    }
+}
+
+/// Answers getxattr(2) and listxattr(2): the size where that is asked, else the bytes if they fit.
+pub(super) fn xattr(reply: ReplyXattr, value: &[u8], room: u32) {
+    match (room, u32::try_from(value.len())) {
+        (0, Ok(length)) => reply.size(length),
+        (room, Ok(length)) if length <= room => reply.data(value),
+        _ => reply.error(Errno::ERANGE),
     }
 }

@@ -17,7 +17,7 @@ use fuser::{
 use tokio::runtime::Handle;
 
 use super::MAX_BACKGROUND;
-use super::attr::{NO_ATTR, file_attr, file_type};
+use super::attr::{NO_ATTR, file_attr, file_type, xattr};
 use super::callers::Callers;
 use super::passthrough::Passthrough;
 use super::vigil::Vigil;
@@ -496,14 +496,5 @@ impl Filesystem for Dispatch {
         reply: ReplyEmpty,
     ) {
         reply.error(Errno::EROFS);
-    }
-}
-
-/// Answers getxattr(2) and listxattr(2): the size where that is asked, else the bytes if they fit.
-fn xattr(reply: ReplyXattr, value: &[u8], room: u32) {
-    match (room, u32::try_from(value.len())) {
-        (0, Ok(length)) => reply.size(length),
-        (room, Ok(length)) if length <= room => reply.data(value),
-        _ => reply.error(Errno::ERANGE),
     }
 }
