@@ -281,7 +281,7 @@ impl Fs {
         match place(ino) {
             Place::Root => Ok((self.root_attr(), LONG)),
             Place::Name => self.name_attr(ino).await,
-            Place::Tree(number, node) => Ok(self.node_attr(&*self.crown(number)?, node)),
+            Place::Tree(number, node) => self.member_attr(&self.crown(number)?, node).await,
         }
     }
 

@@ -16,7 +16,6 @@ use crate::cache::freshness::JUST_LANDED;
 use crate::cache::{Entry, Shown, Shows};
 use crate::metrics::Refusal;
 use crate::source::Revalidate;
-use crate::tree::NodeNo;
 use crate::types::{BlobId, Name};
 
 /// How long the kernel keeps the entry of a name whose origin is never asked: a use of its tree is
@@ -201,7 +200,7 @@ impl Fs {
             let window = self.cache.timing().window.max(JUST_LANDED);
             return Looked::Found {
                 ino: crown.root(),
-                attr: self.node_attr(&crown, NodeNo::ROOT).0,
+                attr: self.root_attr_of(&crown).0,
                 // The nodeid goes out as the number, so that the attributes must not be kept.
                 attr_ttl: Duration::ZERO,
                 entry_ttl: if never { window.max(SEEN_WITHIN) } else { window },

@@ -81,8 +81,7 @@ impl Fs {
     /// EINVAL for what is no link; its bytes do not come.
     pub(super) async fn link(&self, crown: &Arc<Crown>, node: NodeNo) -> Result<OsString, Refused> {
         let tree = crown.tree().ok_or(Refused::Errno(libc::ESTALE))?;
-        let attr = tree.attr(node).ok_or(Refused::Errno(libc::ESTALE))?;
-        if attr.kind != tree::Kind::Symlink {
+        if tree.attr(node).is_some_and(|attr| attr.kind != tree::Kind::Symlink) {
             return Err(Refused::Errno(libc::EINVAL));
         }
         match tree.link(node).await {

@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use super::crown::Crown;
 use super::node::Inode;
 use super::nodeid::{Place, place};
 use super::{Buffer, Fs, Refused};
@@ -27,7 +26,8 @@ impl Fs {
             Place::Root => return Err(Refused::Errno(libc::EISDIR)),
             Place::Name => self.inode(ino)?,
             Place::Tree(number, node) => {
-                return self.read_member(&self.crown(number)?, node, wanted).await;
+                let read = self.read_member(number, node, wanted).await;
+                return read.map_err(not_to_be_looked_up);
             }
         };
         let Inode::File(node) = &*inode else {
@@ -58,14 +58,14 @@ impl Fs {
     ///
     /// # Errors
     /// They do not come.
-    pub(super) async fn read_member(
+    async fn read_member(
         &self,
-        crown: &Arc<Crown>,
+        number: u64,
         node: NodeNo,
         wanted: Range<u64>,
     ) -> Result<Buffer, Refused> {
-        let found = self.find_bytes(crown, node, wanted).await;
-        let (file, range) = found.map_err(not_to_be_looked_up)?;
+        let crown = self.crown(number)?;
+        let (file, range) = self.find_bytes(&crown, node, wanted).await?;
         self.bytes(crown.name(), file, range).await
     }
 

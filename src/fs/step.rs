@@ -4,13 +4,13 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::crown::Crown;
 use super::{Attr, Fs, Kind, LONG, Looked, Refused};
 use crate::cache::freshness::JUST_LANDED;
 use crate::cache::{OpenError, number};
-use crate::tree::{self, Found, NodeNo, Tree, TreeError};
+use crate::tree::{self, Found, NodeAttr, NodeNo, Tree, TreeError};
 
 impl Fs {
     /// Looks a name up in a directory of a tree; `None` where the LOOKUP must wait. Never waits.
@@ -22,7 +22,10 @@ impl Fs {
     ) -> Option<Result<Looked, Refused>> {
         let tree = crown.tree()?;
         match tree.look(dir, name.as_bytes()) {
-            Ok(Found::Node(node)) => Some(Ok(self.found(crown, &tree, dir, name, node))),
+            Ok(Found::Node(node)) => {
+                let attr = tree.attr(node)?;
+                Some(Ok(self.found(crown, &tree, (dir, name), (node, attr))))
+            }
             Ok(Found::Absent) => Some(Ok(absent(crown, dir, name))),
             // It may have been given up for a reason that is over.
             Ok(Found::NotYet) | Err(_) => None,
@@ -48,15 +51,24 @@ impl Fs {
             }
         };
         Ok(match node {
-            Some(node) => self.found(crown, &tree, dir, name, node),
+            Some(node) => {
+                let attr = tree.known(node).await.map_err(|error| refused(crown, error))?;
+                self.found(crown, &tree, (dir, name), (node, attr))
+            }
             None => absent(crown, dir, name),
         })
     }
 
-    fn found(&self, crown: &Crown, tree: &Tree, dir: NodeNo, name: &OsStr, node: NodeNo) -> Looked {
+    fn found(
+        &self,
+        crown: &Crown,
+        tree: &Tree,
+        (dir, name): (NodeNo, &OsStr),
+        (node, attr): (NodeNo, NodeAttr),
+    ) -> Looked {
         let complete = tree.index().is_some();
         crown.found(dir, name.as_bytes(), node, complete);
-        let (attr, attr_ttl) = self.node_attr(crown, node);
+        let (attr, attr_ttl) = self.node_attr(crown, tree, node, attr);
         let entry_ttl = if complete { LONG } else { Duration::ZERO };
         Looked::Found { ino: crown.ino(node), attr, attr_ttl, entry_ttl }
     }
@@ -98,57 +110,90 @@ impl Fs {
         Ok(())
     }
 
-    /// Returns the tree that stands in the place of one whose download broke.
+    /// Returns the tree that stands in the place of one whose download broke, or that was given up
+    /// for a reason that may be over.
     ///
     /// # Errors
     /// `error`, where there is none.
     pub(super) async fn replanted(
         &self,
         crown: &Arc<Crown>,
-        tree: &Tree,
+        tree: &Arc<Tree>,
         error: TreeError,
     ) -> Result<Arc<Tree>, Refused> {
-        if tree.blob().broken().is_none() {
+        if tree.blob().broken().is_none() && tree.failed().is_none() {
             return Err(refused(crown, error));
         }
         match self.rooted(crown).await? {
-            other if other.blob().id() == tree.blob().id() => Err(refused(crown, error)),
+            other if Arc::ptr_eq(&other, tree) => Err(refused(crown, error)),
             other => Ok(other),
         }
     }
 
-    /// Returns the attributes of a node, and how long the kernel may keep them.
-    pub(super) fn node_attr(&self, crown: &Crown, node: NodeNo) -> (Attr, Duration) {
-        let (tree, version) = (crown.tree(), crown.version());
-        let time = match &version {
-            Some(version) => version.shown_at,
-            None => crown.entry().promise().map_or(self.started, |(_, declared_at)| declared_at),
+    /// Returns the attributes of a node of a tree, and how long the kernel may keep them. Waits where
+    /// the tree was grown anew and has not come so far.
+    ///
+    /// # Errors
+    /// ESTALE for a node that the kernel should not know; the tree is not to be had any more.
+    pub(super) async fn member_attr(
+        &self,
+        crown: &Arc<Crown>,
+        node: NodeNo,
+    ) -> Result<(Attr, Duration), Refused> {
+        if node == NodeNo::ROOT {
+            return Ok(self.root_attr_of(crown));
+        }
+        let tree = crown.tree().ok_or(Refused::Errno(libc::ESTALE))?;
+        match tree.known(node).await {
+            Ok(attr) => Ok(self.node_attr(crown, &tree, node, attr)),
+            Err(error) => {
+                let other = self.replanted(crown, &tree, error).await?;
+                let attr = other.known(node).await.map_err(|error| refused(crown, error))?;
+                Ok(self.node_attr(crown, &other, node, attr))
+            }
+        }
+    }
+
+    /// Returns the attributes of a tree's root, and how long the kernel may keep them. They are there
+    /// before the tree is.
+    pub(super) fn root_attr_of(&self, crown: &Crown) -> (Attr, Duration) {
+        let (tree, time) = (crown.tree(), crown.time(self.shown_at(crown)));
+        let known = tree.as_ref().and_then(|tree| tree.attr(NodeNo::ROOT));
+        let ttl = match tree.is_some_and(|tree| tree.index().is_some()) {
+            true => LONG,
+            false => self.cache.timing().window.max(JUST_LANDED),
         };
-        let time = if node == NodeNo::ROOT { crown.time(time) } else { time };
-        let known = tree.as_ref().and_then(|tree| tree.attr(node));
-        let complete = tree.is_some_and(|tree| tree.index().is_some());
-        let number = match node {
-            NodeNo::ROOT => number(crown.name().as_str()),
-            node => crown.ino(node).0,
-        };
-        let ttl = match (complete, node) {
-            (true, _) => LONG,
-            (false, NodeNo::ROOT) => self.cache.timing().window.max(JUST_LANDED),
-            (false, _) => Duration::ZERO,
-        };
-        let attr = match known {
-            Some(attr) => Attr {
-                number,
-                kind: attr.kind.into(),
-                size: attr.size,
-                mode: attr.mode,
-                links: attr.links,
-                // What an archive says of its root is not known before it has come.
-                time: attr.modified.filter(|_| node != NodeNo::ROOT).unwrap_or(time),
-            },
-            None => Attr { number, kind: Kind::Directory, size: 0, mode: 0o555, links: 2, time },
+        let (mode, links) = known.map_or((0o555, 2), |attr| (attr.mode, attr.links));
+        let number = number(crown.name().as_str());
+        // What an archive says of its root's time is not known before it has come.
+        (Attr { number, kind: Kind::Directory, size: 0, mode, links, time }, ttl)
+    }
+
+    fn node_attr(
+        &self,
+        crown: &Crown,
+        tree: &Tree,
+        node: NodeNo,
+        attr: NodeAttr,
+    ) -> (Attr, Duration) {
+        let ttl = if tree.index().is_some() { LONG } else { Duration::ZERO };
+        let attr = Attr {
+            number: crown.ino(node).0,
+            kind: attr.kind.into(),
+            size: attr.size,
+            mode: attr.mode,
+            links: attr.links,
+            time: attr.modified.unwrap_or_else(|| self.shown_at(crown)),
         };
         (attr, ttl)
+    }
+
+    /// Returns when what a crown stands for was first shown.
+    fn shown_at(&self, crown: &Crown) -> SystemTime {
+        match crown.version() {
+            Some(version) => version.shown_at,
+            None => crown.entry().promise().map_or(self.started, |(_, declared_at)| declared_at),
+        }
     }
 }
 

@@ -186,6 +186,26 @@ impl Tree {
         self.state.with(|index| index.attr(node), |builder| builder.attr(node))
     }
 
+    /// Waits until a node is known that a lookup gave: one of a tree that was grown anew, from the
+    /// same bytes, may still be to come. Ready at the first poll where it is.
+    ///
+    /// # Errors
+    /// It is in no part that came or will come: ESTALE, or why the tree cannot be shown; or no byte
+    /// came for as long as a caller waits.
+    pub async fn known(&self, node: NodeNo) -> Result<NodeAttr, TreeError> {
+        let look = || {
+            // Before the look: what came before the end is found after it.
+            let (failed, whole) = (self.state.failed(), self.state.whole().is_some());
+            match (self.attr(node), failed) {
+                (Some(attr), _) => Some(Ok(attr)),
+                (None, Some(error)) => Some(Err(error.clone())),
+                (None, None) if whole => Some(Err(refused(libc::ESTALE, "not known"))),
+                (None, None) => None,
+            }
+        };
+        self.state.until(self.state.changed(), look).await?
+    }
+
     /// Returns where a symbolic link points; never waits. `None` also where a zip has it packed:
     /// see [`link`](Tree::link).
     pub fn target(&self, node: NodeNo) -> Option<Vec<u8>> {
@@ -201,8 +221,11 @@ impl Tree {
         if let Some(target) = self.target(node) {
             return Ok(target);
         }
-        let (content_no, content) = match self.attr(node).map(|attr| attr.kind) {
-            Some(Kind::Symlink) => self.content(node)?,
+        let (content_no, content) = match self.known(node).await?.kind {
+            Kind::Symlink => match self.target(node) {
+                Some(target) => return Ok(target),
+                None => self.content(node)?,
+            },
             _ => return Err(refused(libc::EINVAL, "no symbolic link")),
         };
         let (file, range) = match self.state.open(content_no, content).await {
@@ -229,7 +252,7 @@ impl Tree {
     /// # Errors
     /// The member cannot be had; EISDIR and ELOOP for what is no file.
     pub async fn open(&self, node: NodeNo) -> Result<Ready, TreeError> {
-        let (no, content) = self.file(node)?;
+        let (no, content) = self.file(node).await?;
         self.state.open(no, content).await.map_err(|error| self.name(node, error))
     }
 
@@ -244,19 +267,18 @@ impl Tree {
         node: NodeNo,
         range: Range<u64>,
     ) -> Result<(Arc<File>, Range<u64>), TreeError> {
-        let (no, content) = self.file(node)?;
+        let (no, content) = self.file(node).await?;
         let start = range.start.min(content.size);
         let range = start..range.end.clamp(start, content.size);
         self.state.read(no, content, range).await.map_err(|error| self.name(node, error))
     }
 
     /// Returns the content of a node that is a file.
-    fn file(&self, node: NodeNo) -> Result<(ContentNo, Content), TreeError> {
-        match self.attr(node).map(|attr| attr.kind) {
-            Some(Kind::File) => self.content(node),
-            Some(Kind::Directory) => Err(refused(libc::EISDIR, "a directory")),
-            Some(Kind::Symlink) => Err(refused(libc::ELOOP, "a symbolic link")),
-            None => Err(refused(libc::ESTALE, "not known")),
+    async fn file(&self, node: NodeNo) -> Result<(ContentNo, Content), TreeError> {
+        match self.known(node).await?.kind {
+            Kind::File => self.content(node),
+            Kind::Directory => Err(refused(libc::EISDIR, "a directory")),
+            Kind::Symlink => Err(refused(libc::ELOOP, "a symbolic link")),
         }
     }
 
