@@ -1,6 +1,7 @@
 //! Which version of an archive a path leads to, and when that is asked about.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -80,13 +81,23 @@ impl Stander {
     }
 }
 
-/// Says which of this test's threads are in state D.
-fn uninterruptible() -> Vec<String> {
-    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    tasks
-        .filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok())
+/// Returns what /proc says of those threads that are in state D.
+fn uninterruptible(threads: &Threads) -> Vec<String> {
+    let threads = threads.lock().expect("no panic");
+    let stats = threads.iter().filter_map(|thread| {
+        std::fs::read_to_string(Path::new("/proc").join(thread).join("stat")).ok()
+    });
+    stats
         .filter(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('D')))
         .collect()
+}
+
+/// Threads of a test, as /proc names them: others of the process belong to other tests.
+type Threads = Mutex<Vec<PathBuf>>;
+
+fn enlist(threads: &Threads) {
+    let me = std::fs::read_link("/proc/thread-self").expect("/proc");
+    threads.lock().expect("no panic").push(me);
 }
 
 #[test]
@@ -115,14 +126,18 @@ fn walkers_move_on_and_holders_stay(args: &[&str]) {
         .map(|(said, dir)| Stander::new(&root.join(dir), "version", mounted.scratch().join(said)));
     let done = AtomicBool::new(false);
     let (walks, moves) = (AtomicU64::new(0), AtomicU64::new(0));
+    let threads = Threads::default();
+    enlist(&threads);
     let length = Duration::from_secs(scaled(10, 60));
     let mut changes = 1;
     std::thread::scope(|scope| {
         let finished = Raise(&done);
         for walker in 0..WALKERS {
             let (root, done, walks, moves) = (&root, &done, &walks, &moves);
+            let threads = &threads;
             let file = ["version", "deep/er/version", "link"][walker % 3];
             scope.spawn(move || {
+                enlist(threads);
                 let mut last = 0;
                 while !done.load(Ordering::Relaxed) {
                     let seen = number(&root.join(file));
@@ -136,8 +151,9 @@ fn walkers_move_on_and_holders_stay(args: &[&str]) {
         scope.spawn(|| {
             let mut stuck = 0;
             while !done.load(Ordering::Relaxed) {
-                stuck = if uninterruptible().is_empty() { 0 } else { stuck + 1 };
-                assert!(stuck < 20, "in state D for two seconds: {:?}", uninterruptible());
+                let found = uninterruptible(&threads);
+                stuck = if found.is_empty() { 0 } else { stuck + 1 };
+                assert!(stuck < 20, "in state D for two seconds: {found:?}");
                 std::thread::sleep(Duration::from_millis(100));
             }
         });
