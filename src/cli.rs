@@ -40,8 +40,8 @@ fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Status(args) => client::status(&args),
         Verb::Ls(args) => client::ls(&args),
         Verb::Evict(args) => client::evict(&args),
-        Verb::Catalog { verb: CatalogVerb::Check { config, paths } } => {
-            settings::check_catalogs(config.as_deref(), &paths)
+        Verb::Catalog { verb: CatalogVerb::Check { config, directories_only, paths } } => {
+            settings::check_catalogs(config.as_deref(), directories_only, &paths)
         }
         Verb::Config { verb: ConfigVerb::Check { config } } => {
             settings::check_config(config.as_deref())

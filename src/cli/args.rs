@@ -216,6 +216,10 @@ pub(super) enum CatalogVerb {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
 
+        /// Reads them for a mount that was given this flag
+        #[arg(long)]
+        directories_only: bool,
+
         /// The catalogs, or directories of them
         #[arg(required = true, value_name = "FILE_OR_DIR")]
         paths: Vec<PathBuf>,

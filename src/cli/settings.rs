@@ -97,15 +97,20 @@ fn disk_size(path: &Path) -> io::Result<u64> {
 ///
 /// # Errors
 /// One of them has a mistake; the configuration cannot be used.
-pub(super) fn check_catalogs(config: Option<&Path>, paths: &[PathBuf]) -> Result<(), Failure> {
+pub(super) fn check_catalogs(
+    config: Option<&Path>,
+    directories_only: bool,
+    paths: &[PathBuf],
+) -> Result<(), Failure> {
     let settings = written(config)?;
-    let directories_only = settings.as_ref().and_then(|settings| settings.directories_only);
+    let configured = settings.as_ref().and_then(|settings| settings.directories_only);
     let secrets = match settings.map(|settings| settings.secrets_dir) {
         Some(Some(dir)) => Secrets::Dir(dir),
         Some(None) => Secrets::None,
         None => Secrets::Unchecked,
     };
-    let rules = Rules { secrets, directories_only: directories_only.unwrap_or(false) };
+    let rules =
+        Rules { secrets, directories_only: directories_only || configured.unwrap_or(false) };
     report(&catalog::check(paths, &rules))
 }
 

@@ -86,6 +86,7 @@ fn a_file_in_a_mount_of_directories_only_is_named() {
     places.refused(&[only, "--catalog", &catalog], &words);
     let config = places.file("config.toml", "directories_only = true\n");
     refused(FAILED, &["catalog", "check", "--config", &config, &catalog], &words);
+    refused(FAILED, &["catalog", "check", "--directories-only", &catalog], &words);
     refused(0, &["catalog", "check", &catalog], &["0 problems"]);
 }
 

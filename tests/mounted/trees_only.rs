@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::time::{Duration, Instant};
 
 use super::trees_lookup::{number, reads, tree, versioned};
-use crate::support::parcel::Parcel;
-use crate::support::{Body, Item, MIB, Mounted, Origin, needs, process, status, wait_until};
+use crate::support::origin::At;
+use crate::support::parcel::{Parcel, tar};
+use crate::support::{Body, Item, MIB, Mounted, Origin, Proc, needs, process, status, wait_until};
 
 const ONLY: [&str; 1] = ["--directories-only"];
 
@@ -59,7 +61,7 @@ fn a_file_that_is_open_keeps_its_version() {
     origin.put("/a", versioned(2));
     mounted.settle();
     let moved = || number(&root.join("deep/er/version")) == 2;
-    wait_until("the path moves on", std::time::Duration::from_secs(5), moved);
+    wait_until("the path moves on", Duration::from_secs(5), moved);
     let mut text = String::new();
     file.read_to_string(&mut text).expect("read what was opened before");
     assert_eq!(text, "1");
@@ -85,7 +87,54 @@ fn what_cannot_come_any_more_fails_where_it_is_read_and_is_never_of_another_vers
     assert_eq!(error.raw_os_error(), Some(libc::EIO), "{error}");
     let first = Body::made(1, 8 * MIB).all();
     assert_eq!(bytes, first[..bytes.len()]);
-    wait_until("the path moves on", std::time::Duration::from_secs(5), || {
+    wait_until("the path moves on", Duration::from_secs(5), || {
         Body::made(2, 8 * MIB).check(&mounted.path("a/large")).is_ok()
     });
+}
+
+/// Readers wait in READ or in a page fault here, for there is no OPEN; and as what is read goes
+/// through the kernel's memory, they wait there for one another's.
+fn waiters_in_a_member_die(fault: bool, signal: i32) {
+    let origin = Origin::start();
+    let large = Body::made(1, 8 * MIB);
+    let archive = tar(&[("first", b"1"), ("large", &large.all())]);
+    origin.put("/a", Item { etag: Some("\"1\"".into()), ..Item::new(Body::given(archive)) });
+    origin.hold("/a", At::Byte(MIB));
+    let mounted =
+        Mounted::with().catalog("test.toml", &tree("a", &origin.url("/a"))).args(ONLY).start();
+    let path = mounted.path("a/large");
+    let mut waiters: Vec<Proc> = (0..10)
+        .map(|_| if fault { Proc::touch_page(&path, 6 * MIB) } else { Proc::cat(&path) })
+        .collect();
+    origin.wait_held("/a", 1);
+    for waiter in &mut waiters {
+        waiter.wait_blocked();
+    }
+    // Long enough to be past the grace before a caller is watched.
+    std::thread::sleep(Duration::from_millis(300));
+    let told = Instant::now();
+    for waiter in &waiters {
+        waiter.signal(signal);
+    }
+    for waiter in &mut waiters {
+        let left = Duration::from_millis(500).saturating_sub(told.elapsed());
+        let state = process::state(waiter.pid());
+        assert!(
+            waiter.wait(left).is_some(),
+            "signal {signal}: state {state:?} after half a second"
+        );
+    }
+    assert_eq!(std::fs::read(mounted.path("a/first")).expect("what has passed"), b"1");
+    origin.release("/a");
+    large.check(&path).expect("the download goes on without those who died");
+    assert_eq!(origin.requests("/a"), 1);
+}
+
+#[test]
+fn who_waits_for_bytes_dies_when_told_to() {
+    needs!("fuse", "python3");
+    waiters_in_a_member_die(false, libc::SIGINT);
+    waiters_in_a_member_die(false, libc::SIGKILL);
+    waiters_in_a_member_die(true, libc::SIGTERM);
+    waiters_in_a_member_die(true, libc::SIGKILL);
 }
