@@ -274,7 +274,12 @@ async fn detach(mounted: Arc<Mountpoint>, handles: usize) -> Result<(), DaemonEr
     let shown = mounted.path().display().to_string();
     let detached = tokio::task::spawn_blocking(move || mounted.detach(handles)).await;
     let detached = detached.map_err(DaemonError::failed)??;
-    if detached.lazily {
+    if detached.lazily && detached.holders == 0 {
+        tracing::warn!(
+            mountpoint = shown,
+            "detached although it is held, by a working directory, a bind mount or, with directories_only, an open file: everything ends now for who holds it"
+        );
+    } else if detached.lazily {
         tracing::warn!(
             mountpoint = shown,
             open_handles = detached.holders,

@@ -75,7 +75,8 @@ pub struct Short {
     pub pinned: u64,
     /// How many open handles, mappings and downloads hold it.
     pub pins: u64,
-    /// What the kernel holds without an open handle (bind mounts, working directories).
+    /// What the kernel holds without a handle that we know of (bind mounts, working directories, and
+    /// open files where opens are not told).
     pub held: u64,
     /// What is promised to running downloads.
     pub reserved: u64,
@@ -98,7 +99,7 @@ impl std::fmt::Display for Short {
         }
         write!(
             f,
-            "; {pinned} are pinned by {} open handles and downloads, {} held by the kernel (bind mounts, working directories), {} reserved",
+            "; {pinned} are pinned by {} open handles and downloads, {} held by the kernel (bind mounts, working directories, files open in trees), {} reserved",
             self.pins,
             Bytes(self.held),
             Bytes(self.reserved)

@@ -366,7 +366,7 @@ impl Operator for Daemon {
                 }
                 EvictOutcome::Held => {
                     let text = format!(
-                        "{name}: a bind mount or an O_PATH descriptor holds it; release it first"
+                        "{name}: the kernel holds it: a bind mount, a working directory, an O_PATH descriptor, or, with directories_only, an open file; release it first"
                     );
                     refused(EvictRefusal::Pinned, text)
                 }
