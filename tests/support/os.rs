@@ -71,8 +71,17 @@ pub(crate) fn kill(pid: u32, signal: i32) -> io::Result<()> {
 
 /// Drops a file's clean pages from the page cache.
 pub(crate) fn drop_pages(file: &File) -> io::Result<()> {
+    advise(file, libc::POSIX_FADV_DONTNEED)
+}
+
+/// Says that a file will be read at random through this descriptor.
+pub(crate) fn reads_at_random(file: &File) -> io::Result<()> {
+    advise(file, libc::POSIX_FADV_RANDOM)
+}
+
+fn advise(file: &File, advice: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as `file` is borrowed.
-    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, advice) } {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(error)),
     }
