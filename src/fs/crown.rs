@@ -172,10 +172,20 @@ impl Crown {
         state.shown = Some(Instant::now());
     }
 
-    /// Counts a reference of the kernel to a node found in a directory. `complete` says whether the
-    /// index can tell its name later.
-    pub(super) fn found(&self, dir: NodeNo, name: &[u8], node: NodeNo, complete: bool) {
+    /// Counts a reference of the kernel to a node found in a directory of the tree of `blob`, and
+    /// says whether the crown stands for that: else the node is of other bytes. `complete` says
+    /// whether the index can tell its name later.
+    pub(super) fn found(
+        &self,
+        blob: BlobId,
+        (dir, name): (NodeNo, &[u8]),
+        node: NodeNo,
+        complete: bool,
+    ) -> bool {
         let mut state = self.state();
+        if !state.stands_for(blob) {
+            return false;
+        }
         state.count(node);
         state.touched = true;
         if !complete {
@@ -183,6 +193,7 @@ impl Crown {
         } else if !state.early.is_empty() {
             state.early.clear();
         }
+        true
     }
 
     /// Notes that the kernel was told that a name is missing. What it remembers of that keeps the

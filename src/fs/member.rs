@@ -58,10 +58,7 @@ impl Fs {
         node: NodeNo,
         wanted: Range<u64>,
     ) -> Result<(Arc<File>, Range<u64>), Refused> {
-        let tree = match crown.tree() {
-            Some(tree) => tree,
-            None => self.rooted(crown).await?,
-        };
+        let tree = self.standing(crown).await?;
         // Bytes that are known to be wrong are not served, also where they are there.
         if let Some(broken) = tree.blob().broken().filter(|broken| broken.tainted) {
             return Err(OpenError::from(broken).into());
@@ -80,7 +77,7 @@ impl Fs {
     /// # Errors
     /// EINVAL for what is no link; its bytes do not come.
     pub(super) async fn link(&self, crown: &Arc<Crown>, node: NodeNo) -> Result<OsString, Refused> {
-        let tree = crown.tree().ok_or(Refused::Errno(libc::ESTALE))?;
+        let tree = self.standing(crown).await?;
         if tree.attr(node).is_some_and(|attr| attr.kind != tree::Kind::Symlink) {
             return Err(Refused::Errno(libc::EINVAL));
         }

@@ -24,7 +24,7 @@ impl Fs {
         match tree.look(dir, name.as_bytes()) {
             Ok(Found::Node(node)) => {
                 let attr = tree.attr(node)?;
-                Some(Ok(self.found(crown, &tree, (dir, name), (node, attr))))
+                self.found(crown, &tree, (dir, name), (node, attr)).map(Ok)
             }
             Ok(Found::Absent) => Some(Ok(absent(crown, dir, name))),
             // It may have been given up for a reason that is over.
@@ -53,24 +53,28 @@ impl Fs {
         Ok(match node {
             Some(node) => {
                 let attr = tree.known(node).await.map_err(|error| refused(crown, error))?;
-                self.found(crown, &tree, (dir, name), (node, attr))
+                let found = self.found(crown, &tree, (dir, name), (node, attr));
+                found.ok_or(Refused::Errno(libc::ESTALE))?
             }
             None => absent(crown, dir, name),
         })
     }
 
+    /// Counts a node that was found; `None` where the crown has come to stand for other bytes since.
     fn found(
         &self,
         crown: &Crown,
         tree: &Tree,
         (dir, name): (NodeNo, &OsStr),
         (node, attr): (NodeNo, NodeAttr),
-    ) -> Looked {
+    ) -> Option<Looked> {
         let complete = tree.index().is_some();
-        crown.found(dir, name.as_bytes(), node, complete);
+        if !crown.found(tree.blob().id(), (dir, name.as_bytes()), node, complete) {
+            return None;
+        }
         let (attr, attr_ttl) = self.node_attr(crown, tree, node, attr);
         let entry_ttl = if complete { LONG } else { Duration::ZERO };
-        Looked::Found { ino: crown.ino(node), attr, attr_ttl, entry_ttl }
+        Some(Looked::Found { ino: crown.ino(node), attr, attr_ttl, entry_ttl })
     }
 
     /// Returns the tree of a crown, begun if need be; binds the crown to a version where it has none
@@ -89,6 +93,10 @@ impl Fs {
             self.bind(crown).await?;
         }
         let version = crown.version().ok_or(Refused::Errno(libc::ESTALE))?;
+        if let Some(broken) = version.blob.broken() {
+            // Its file may be gone: what came is in the tree that saw it come, and in no other.
+            return crown.tree().ok_or_else(|| OpenError::from(broken).into());
+        }
         let Some(_pin) = self.cache.ledger().pin(version.blob.id()) else {
             // What is left of a version whose download failed goes with its last reference.
             return crown.tree().ok_or(Refused::Errno(libc::ESTALE));
@@ -96,6 +104,17 @@ impl Fs {
         let tree = self.cache.tree(crown.entry(), &version);
         crown.grown(&version, &tree);
         Ok(tree)
+    }
+
+    /// Returns the tree of a crown as it is, whatever became of it; begun where there is none.
+    ///
+    /// # Errors
+    /// As [`rooted`](Fs::rooted).
+    pub(super) async fn standing(&self, crown: &Arc<Crown>) -> Result<Arc<Tree>, Refused> {
+        match crown.tree() {
+            Some(tree) => Ok(tree),
+            None => self.rooted(crown).await,
+        }
     }
 
     async fn bind(&self, crown: &Arc<Crown>) -> Result<(), Refused> {
@@ -143,7 +162,7 @@ impl Fs {
         if node == NodeNo::ROOT {
             return Ok(self.root_attr_of(crown));
         }
-        let tree = crown.tree().ok_or(Refused::Errno(libc::ESTALE))?;
+        let tree = self.standing(crown).await?;
         match tree.known(node).await {
             Ok(attr) => Ok(self.node_attr(crown, &tree, node, attr)),
             Err(error) => {

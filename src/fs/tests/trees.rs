@@ -357,6 +357,37 @@ async fn a_download_that_breaks_is_gone_on_with_under_who_holds_the_tree() {
     assert_eq!(walk(&fs, dir, "one").await, one, "its nodes are the same");
 }
 
+/// The archive was replaced meanwhile, so nothing else will come: what has come stays.
+#[tokio::test]
+async fn what_came_of_a_download_that_broke_stays_with_who_holds_it() {
+    let (rig, fs) = mounted(directory("http://h/a"));
+    let dir = root(&fs, "a");
+    let bytes = tars::tar([tars::file("one", "1"), tars::file("two", "2")]);
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(head(Some("1"), Some(bytes.len() as u64)), sent));
+    body.send(Ok(bytes[..1024].to_vec().into())).unwrap();
+    let one = walk(&fs, dir, "one").await;
+    let attr = fs.getattr(one).await.unwrap().0;
+    let broken = rig.entry("a").version().unwrap();
+    body.send(Err(failure(FailureKind::Status))).unwrap();
+    until("the download to break", || broken.blob.broken().is_some()).await;
+    for replaced in [false, true] {
+        later().await;
+        if replaced {
+            rig.will(found("2", &tars::tar([tars::file("three", "3")])));
+        }
+        assert!(step(&fs, dir, "two").await.is_err());
+        assert!(fs.listing(dir).await.is_err());
+        fs.open(one).await.unwrap();
+        assert_eq!(read(&fs, one, 0).await.unwrap(), b"1");
+        fs.release(one);
+        assert_eq!(fs.getattr(one).await.unwrap().0, attr);
+    }
+    let new = root(&fs, "a");
+    assert_ne!(new, dir);
+    walk(&fs, new, "three").await;
+}
+
 /// Where files are opened without our knowing, the first that is asked is their bytes.
 #[tokio::test]
 async fn a_node_that_is_held_waits_for_the_tree_that_is_grown_anew() {
