@@ -25,6 +25,7 @@ mod plot;
 mod reaper;
 mod room;
 mod seats;
+mod slots;
 mod table;
 mod tell;
 mod version;
@@ -36,7 +37,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 pub use entry::{Entry, Shows};
 pub use error::OpenError;
@@ -55,6 +56,7 @@ use crate::types::{BlobId, Ino, Name, Pending};
 use entry::{Step, Want};
 use flight::{Landed, NoLanding};
 use ledger::Victim;
+use slots::Slots;
 
 /// How many leaders may die before a caller stops to elect another. A flight that finds its blob
 /// evicted or verified ends this way too.
@@ -128,7 +130,7 @@ pub struct Cache {
     origin: Arc<dyn Origin>,
     counters: Arc<Counters>,
     timing: Timing,
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
     lot: parking::ParkingLot,
     grove: grove::Grove,
     linger: linger::Linger,
@@ -159,7 +161,7 @@ impl Cache {
             origin,
             counters,
             timing,
-            slots: Arc::new(Semaphore::new(timing.max_downloads.max(1))),
+            slots: Arc::new(Slots::new(timing.max_downloads)),
             lot: parking::ParkingLot::default(),
             grove: grove::Grove::default(),
             linger: linger::Linger::new(),

@@ -9,6 +9,7 @@ mod lifetimes;
 mod room;
 mod transient;
 mod trees;
+mod turns;
 mod twins;
 
 use std::collections::{HashMap, VecDeque};

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::Shared;
 use super::plan::ClaimId;
 use crate::cache::entry::UNWANTED;
 use crate::cache::error::OpenError;
+use crate::cache::slots::{Slot, Slots};
 use crate::metrics::Refusal;
 use crate::origin::{Body, Failure};
 
@@ -41,16 +41,13 @@ pub(super) enum Fault {
     Final(OpenError),
 }
 
-/// How often a wait for a slot counts as progress.
-const TURN: Duration = Duration::from_secs(1);
-
 /// A body with the slot it is received under.
 struct Source {
     shared: Arc<Shared>,
     body: Box<dyn Body>,
     /// Where the slot comes from, if it takes one, and the slot.
-    slots: Option<Arc<Semaphore>>,
-    slot: Option<OwnedSemaphorePermit>,
+    slots: Option<Arc<Slots>>,
+    slot: Option<Slot>,
 }
 
 /// Bytes that follow each other.
@@ -84,8 +81,11 @@ impl Source {
             let came = self.body.chunk().await;
             return (self, came);
         };
+        if self.slot.as_ref().is_some_and(|slot| slots.is_over(slot)) {
+            self.slot = None;
+        }
         if self.slot.is_none() {
-            self.slot = turn(&self.shared, &slots).await;
+            self.slot = slots.turn(|| self.shared.queued()).await;
         }
         let mut chunk = self.body.chunk();
         let came = match tokio::time::timeout(LENDS_AFTER, &mut chunk).await {
@@ -93,25 +93,12 @@ impl Source {
             Err(_) => {
                 self.slot = None;
                 let came = chunk.await;
-                self.slot = turn(&self.shared, &slots).await;
+                self.slot = slots.turn(|| self.shared.queued()).await;
                 return (self, came);
             }
         };
         drop(chunk);
         (self, came)
-    }
-}
-
-/// Waits for a slot. It is the turn of others, which bring bytes; whoever waits for the bytes of
-/// this download is not to take that for an origin that has fallen silent.
-async fn turn(shared: &Shared, slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    let mut turn = std::pin::pin!(slots.clone().acquire_owned());
-    loop {
-        match tokio::time::timeout(TURN, &mut turn).await {
-            // The semaphore is never closed.
-            Ok(slot) => return slot.ok(),
-            Err(_) => shared.queued(),
-        }
     }
 }
 
@@ -137,7 +124,7 @@ impl Carrier {
     pub(super) async fn run(
         mut self,
         body: Box<dyn Body>,
-        slots: Option<Arc<Semaphore>>,
+        slots: Option<Arc<Slots>>,
     ) -> (u64, Result<(), Fault>) {
         let begin = self.at;
         let result =
