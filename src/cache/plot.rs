@@ -138,6 +138,7 @@ impl Room for Plot {
     }
 
     fn indexed(&self, _members: u32) {
+        self.entry.tree_shown(self.archive.id());
         self.cache.counters.trees_indexed.inc();
     }
 

@@ -346,7 +346,7 @@ impl State {
     }
 
     fn is_growing(&self) -> bool {
-        self.tree.as_ref().is_none_or(|tree| tree.index().is_none() && tree.failed().is_none())
+        self.tree.as_ref().is_none_or(|tree| tree.is_growing())
     }
 
     fn references(&self, node: NodeNo) -> u32 {

@@ -129,8 +129,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Returns the tree that stands in the place of one whose download broke, or that was given up
-    /// for a reason that may be over.
+    /// Returns the tree that stands in the place of one whose download broke.
     ///
     /// # Errors
     /// `error`, where there is none.
@@ -140,7 +139,7 @@ impl Fs {
         tree: &Arc<Tree>,
         error: TreeError,
     ) -> Result<Arc<Tree>, Refused> {
-        if tree.blob().broken().is_none() && tree.failed().is_none() {
+        if tree.blob().broken().is_none() {
             return Err(refused(crown, error));
         }
         match self.rooted(crown).await? {

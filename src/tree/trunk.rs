@@ -61,7 +61,7 @@ pub trait Room: Send + Sync {
     /// is still to be written.
     fn settled(&self, on_disk: u64);
 
-    /// Notes why the tree cannot be shown, for the operator. Called once at most.
+    /// Notes why the tree cannot be shown, or not all of it now, for the operator.
     fn failed(&self, error: &TreeError);
 
     /// Says that the index is complete, and how many members it has.
@@ -145,6 +145,11 @@ impl Tree {
         self.state.failed().cloned()
     }
 
+    /// Says whether more of it comes, or is to: it is not whole, and nothing has ended or stopped it.
+    pub fn is_growing(&self) -> bool {
+        self.index().is_none() && self.state.failed().is_none() && !self.state.stands_still()
+    }
+
     /// Looks a name up in memory; never waits.
     ///
     /// # Errors
@@ -160,7 +165,7 @@ impl Tree {
     /// As there; and no byte came for as long as a caller waits.
     pub async fn find(&self, dir: NodeNo, name: &[u8]) -> Result<Option<NodeNo>, TreeError> {
         let look = || match self.state.look(dir, name) {
-            Ok(Found::NotYet) => None,
+            Ok(Found::NotYet) => self.state.halted().map(Err),
             Ok(Found::Node(node)) => Some(Ok(Some(node))),
             Ok(Found::Absent) => Some(Ok(None)),
             Err(error) => Some(Err(error)),
@@ -176,7 +181,7 @@ impl Tree {
         let look = || match (self.state.tainted(), self.state.whole()) {
             (Some(error), _) => Some(Err(error)),
             (None, Some(whole)) => Some(Ok(whole.index.clone())),
-            (None, None) => self.state.failed().map(|error| Err(error.clone())),
+            (None, None) => self.state.wanting().map(Err),
         };
         self.state.until(self.state.changed(), look).await?
     }
@@ -200,7 +205,7 @@ impl Tree {
                 (Some(attr), _) => Some(Ok(attr)),
                 (None, Some(error)) => Some(Err(error.clone())),
                 (None, None) if whole => Some(Err(refused(libc::ESTALE, "not known"))),
-                (None, None) => None,
+                (None, None) => self.state.halted().map(Err),
             }
         };
         self.state.until(self.state.changed(), look).await?

@@ -59,6 +59,11 @@ impl Entry {
         self.state().tree_failure = Some(failure);
     }
 
+    /// Notes that the tree of a blob can be shown.
+    pub(in crate::cache) fn tree_shown(&self, blob: BlobId) {
+        self.state().tree_failure.take_if(|failure| failure.blob == blob);
+    }
+
     /// Returns why the tree of a blob is refused for good: trying again would end the same way.
     pub(in crate::cache) fn refused_tree(&self, blob: BlobId) -> Option<TreeError> {
         let state = self.state();

@@ -421,9 +421,9 @@ async fn a_node_that_is_held_waits_for_the_tree_that_is_grown_anew() {
     assert_eq!(again.unwrap().0, attr);
 }
 
-/// It was given up for want of room, and there is room again.
+/// It found no room, and there is room again.
 #[tokio::test]
-async fn a_read_grows_a_tree_anew_that_was_given_up() {
+async fn a_read_has_a_tree_go_on_that_stood_still() {
     const MIB: u64 = 1 << 20;
     let rig = Rig::with(
         Limits { quota: 64 * MIB, hard: 64 * MIB, min_free: 0 },
@@ -442,15 +442,20 @@ async fn a_read_grows_a_tree_anew_that_was_given_up() {
     rig.will(Reply::Slow(head(Some("1"), Some(length)), sent));
     let [first, rest] = bytes;
     body.send(Ok(first.into())).unwrap();
-    let two = walk(&fs, root(&fs, "a"), "two").await;
+    let dir = root(&fs, "a");
+    let (one, two) = (walk(&fs, dir, "one").await, walk(&fs, dir, "two").await);
     body.send(Ok(rest.into())).unwrap();
     drop(body);
     assert_eq!(read(&fs, two, 23 * MIB).await, Err(libc::ENOSPC));
+    assert_eq!(step(&fs, dir, "three").await.err(), Some(libc::ENOSPC));
+    assert_eq!(read(&fs, one, 0).await.unwrap(), b"1");
     fs.release(file);
     fs.forget(file, 1);
     drop(b);
     until("room", || rig.cache.ledger().balance().pins == 0).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
     assert!(read(&fs, two, 23 * MIB).await == Ok(vec![2; 4096]));
+    assert_eq!(step(&fs, dir, "three").await, Ok(None));
 }
 
 /// An open file of which nothing can be read any more: the error is none that says "look again".

@@ -47,6 +47,23 @@ impl Builder {
         }
     }
 
+    /// Notes the length of the archive, in bytes, where it was not announced.
+    ///
+    /// # Errors
+    /// What has been added unpacks to too much for that.
+    pub fn measured(&mut self, archive: u64) -> Result<(), TreeError> {
+        if self.archive.replace(archive).is_some() || !self.passes_ratio(archive) {
+            return Ok(());
+        }
+        let text = format!(
+            "the archive of {archive} bytes unpacks to {} bytes or more, {} times as much; archives.ratio allows {}",
+            self.expanded,
+            self.expanded / archive.max(1),
+            self.limits.ratio
+        );
+        Err(TreeError::new(Why::Limit, text))
+    }
+
     /// Adds a member; `None` for what is left out. A later member takes the name of an earlier one
     /// of the same path; the earlier node stays, for whoever holds it. A hard link is another name
     /// of the node that it links to.
@@ -270,7 +287,7 @@ impl Builder {
             return Err(passed(what, "expanded", self.limits.expanded));
         }
         if let Some(archive) = self.archive
-            && expanded > self.limits.ratio.saturating_mul(archive).max(RATIO_FROM)
+            && self.passes_ratio(archive)
         {
             let what = format!(
                 "brings what the archive of {archive} bytes unpacks to to {expanded} bytes, {} \
@@ -282,6 +299,10 @@ impl Builder {
         self.records
             .push_content(size, packed, name)
             .ok_or_else(|| passed(format!("unpacks to {size} bytes"), "member", i64::MAX as u64))
+    }
+
+    fn passes_ratio(&self, archive: u64) -> bool {
+        self.expanded > self.limits.ratio.saturating_mul(archive).max(RATIO_FROM)
     }
 
     fn add_text(&mut self, text: &[u8]) -> Result<u32, TreeError> {

@@ -31,6 +31,8 @@ struct Inner {
     granted: u64,
     /// Room that the thread waits for.
     wanted: u64,
+    /// What was given and is not used was taken back.
+    lapsed: bool,
 }
 
 impl Gate {
@@ -74,17 +76,23 @@ impl Gate {
         self.change(|inner| inner.granted += bytes);
     }
 
-    /// Takes room, waiting until it is given. Blocks.
+    /// Takes back what room was given and is not used. For while the thread waits for more.
+    pub(super) fn lapse(&self) {
+        self.lock().lapsed = true;
+    }
+
+    /// Takes room, waiting until it is given. Returns whether what was taken before and is not used
+    /// has lapsed meanwhile. Blocks.
     ///
     /// # Errors
     /// There is none, or the stream has failed.
-    pub(super) fn book(&self, bytes: u64) -> Result<(), TreeError> {
+    pub(super) fn book(&self, bytes: u64) -> Result<bool, TreeError> {
         let mut inner = self.lock();
         loop {
             if let Some(left) = inner.granted.checked_sub(bytes) {
                 inner.granted = left;
                 inner.wanted = 0;
-                return Ok(());
+                return Ok(std::mem::take(&mut inner.lapsed));
             }
             if let Some(error) = &inner.failed {
                 return Err(error.clone());

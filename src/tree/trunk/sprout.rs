@@ -17,21 +17,22 @@ const BLOCK: u64 = 4096;
 
 /// Lives as long as the tree, and a little longer: until what is being unpacked has ended.
 pub(super) async fn live(state: Arc<State>) {
-    tokio::select! {
-        () = begin(&state) => {}
-        () = state.stopped() => {}
-    }
     let on_disk = async || usage(&state).await;
-    while !state.is_stopped() {
-        tokio::select! {
-            () = state.purse.left() => {}
-            () = state.stopped() => break,
+    let work = async {
+        begin(&state).await;
+        std::future::pending().await
+    };
+    let rests = async {
+        loop {
+            state.purse.left().await;
+            sleep(REST).await;
+            state.purse.settle(on_disk).await;
         }
-        tokio::select! {
-            () = sleep(REST) => {}
-            () = state.stopped() => break,
-        }
-        state.purse.settle(on_disk).await;
+    };
+    tokio::select! {
+        never = work => match never {},
+        () = rests => {}
+        () = state.stopped() => {}
     }
     state.purse.settle_last(on_disk).await;
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -20,6 +20,9 @@ use crate::tree::limits::Limits;
 
 /// The longest stall that is told from "for ever"; instants have a limit.
 const LONGEST_STALL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// After how long a stream that found no room tries again, if somebody wants it.
+const TRIED_AGAIN: Duration = Duration::from_secs(1);
 
 /// What who works behind waits: callers have deadlines of their own.
 pub(super) const FOR_EVER: Duration = LONGEST_STALL;
@@ -38,6 +41,10 @@ pub(super) struct State {
     archive: OnceLock<Arc<File>>,
     whole: OnceLock<Whole>,
     failed: OnceLock<TreeError>,
+    /// Why a stream stands still, and since when.
+    halt: Mutex<Option<(Instant, TreeError)>>,
+    /// Told to it when somebody wants more.
+    wanted: Notify,
     /// Told when more is known of the tree as a whole, or of a stream.
     changed: Notify,
     /// When something was unpacked last, in milliseconds since `born`.
@@ -61,6 +68,8 @@ impl State {
             archive: OnceLock::new(),
             whole: OnceLock::new(),
             failed: OnceLock::new(),
+            halt: Mutex::default(),
+            wanted: Notify::new(),
             changed: Notify::new(),
             moved: AtomicU64::new(0),
             born: Instant::now(),
@@ -112,6 +121,39 @@ impl State {
             self.room.failed(&error);
         }
         self.tell();
+    }
+
+    /// Has a stream stand still, until somebody wants more a little later.
+    pub(super) async fn stand_still(&self, error: TreeError) {
+        *self.halt() = Some((Instant::now(), error));
+        self.tell();
+        self.wanted.notified().await;
+    }
+
+    /// Says why nothing more comes now, if so. Where that is a little while ago it is tried again.
+    pub(super) fn halted(&self) -> Option<TreeError> {
+        let mut halt = self.halt();
+        let (since, error) = halt.as_ref()?;
+        if since.elapsed() < TRIED_AGAIN {
+            return Some(error.clone());
+        }
+        *halt = None;
+        self.wanted.notify_one();
+        None
+    }
+
+    /// Says whether a stream stands still.
+    pub(super) fn stands_still(&self) -> bool {
+        self.halt().is_some()
+    }
+
+    fn halt(&self) -> MutexGuard<'_, Option<(Instant, TreeError)>> {
+        self.halt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says why what is not known yet will not come, or not now.
+    pub(super) fn wanting(&self) -> Option<TreeError> {
+        self.failed().cloned().or_else(|| self.halted())
     }
 
     /// Ends what is done behind.
@@ -278,7 +320,7 @@ impl State {
                 let arrived = || match self.growth.holds(no, content.size, &range) {
                     true => Some(Ok(())),
                     false if self.whole().is_some() => Some(Ok(())),
-                    false => self.failed().map(|error| Err(error.clone())),
+                    false => self.wanting().map(Err),
                 };
                 self.until(&self.changed, arrived).await??;
                 let file = self.canopy.opened().cloned();

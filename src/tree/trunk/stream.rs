@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::gate::{Arriving, Gate};
 use super::purse::Worker;
@@ -38,12 +38,13 @@ pub(super) async fn build(state: &Arc<State>, format: Format) -> Result<(), Tree
     let gate = Arc::new(Gate::default());
     let _closes = Closes(gate.clone());
     let archive = state.archive().await?;
-    let (funds, worker) = (state.purse.enter().await, state.purse.enter().await);
+    let pass = Pass::default();
+    pass.renew(state).await;
     let reading = {
-        let (state, gate) = (state.clone(), gate.clone());
+        let (state, gate, pass) = (state.clone(), gate.clone(), pass.clone());
         blocking(move || {
             let read = read(&state, &gate, format, archive);
-            drop(worker);
+            pass.give_back();
             // What the gate says comes first: a stream that ends early looks damaged as well.
             read.map_err(|error| gate.failure().unwrap_or(error))
         })
@@ -51,7 +52,23 @@ pub(super) async fn build(state: &Arc<State>, format: Format) -> Result<(), Tree
     tokio::select! {
         read = reading => read?,
         never = feed(state, &gate) => match never {},
-        never = fund(state, &gate, &funds) => match never {},
+        never = fund(state, &gate, &pass) => match never {},
+    }
+}
+
+/// The right of the thread to write, which it does without while it stands still.
+#[derive(Clone, Default)]
+struct Pass(Arc<Mutex<Option<Worker>>>);
+
+impl Pass {
+    async fn renew(&self, state: &State) {
+        let worker = state.purse.enter().await;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(worker);
+    }
+
+    fn give_back(&self) {
+        let worker = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(worker);
     }
 }
 
@@ -80,12 +97,28 @@ async fn feed(state: &State, gate: &Gate) -> Infallible {
     std::future::pending().await
 }
 
-/// Books room as it is wanted.
-async fn fund(state: &State, gate: &Gate, worker: &Worker) -> Infallible {
+/// Books room as it is wanted. Where there is none the stream stands still: what has passed stays
+/// readable, what was booked and not used is given back, and who wants more later has it go on.
+async fn fund(state: &State, gate: &Gate, pass: &Pass) -> Infallible {
+    let mut told = false;
     loop {
         let bytes = gate.asked().await;
-        match state.purse.take(worker, bytes).await {
-            Ok(()) => gate.grant(bytes),
+        let worker = state.purse.enter().await;
+        match state.purse.take(&worker, bytes).await {
+            Ok(()) => {
+                told = false;
+                gate.grant(bytes);
+            }
+            Err(error) if error.why == Why::NoRoom => {
+                if !std::mem::replace(&mut told, true) {
+                    state.room.failed(&error);
+                }
+                gate.lapse();
+                pass.give_back();
+                drop(worker);
+                state.stand_still(error).await;
+                pass.renew(state).await;
+            }
             Err(error) => {
                 gate.fail(error);
                 std::future::pending::<()>().await;
@@ -106,8 +139,10 @@ fn read(
     let data = state.canopy.data().map_err(unusable)?;
     state.growth.begin(Builder::new(state.limits, state.blob.length()));
     let stream = decode::tar(format, Arriving::new(gate, archive.clone()))?;
-    let mut sieve = Sieve { state, gate, data: &data, plain, current: None, booked: 0 };
+    let measured = state.blob.length().is_some();
+    let mut sieve = Sieve { state, gate, data: &data, plain, measured, current: None, booked: 0 };
     tar::read(stream, &mut sieve)?;
+    sieve.measure()?;
     let builder = state.growth.with(Builder::clone);
     let builder = builder.ok_or_else(|| TreeError::new(Why::Disk, "the index is gone"))?;
     let index = builder.finish()?;
@@ -131,6 +166,8 @@ struct Sieve<'a> {
     data: &'a File,
     /// The members' bytes stay where they are.
     plain: bool,
+    /// The index knows the length of the archive.
+    measured: bool,
     /// The content whose bytes come.
     current: Option<Current>,
     /// Room that was booked and is not used.
@@ -144,11 +181,22 @@ struct Current {
 }
 
 impl Sieve<'_> {
+    /// Tells the index the length of an archive that did not announce it, once that has come.
+    fn measure(&mut self) -> Result<(), TreeError> {
+        let Some(length) = self.state.blob.length().filter(|_| !self.measured) else {
+            return Ok(());
+        };
+        self.measured = true;
+        self.state.growth.change(|builder| builder.measured(length)).unwrap_or(Ok(()))
+    }
+
     /// Books what the next content takes at most, in parts.
     fn book(&mut self, bytes: u64) -> Result<(), TreeError> {
         if self.booked < bytes {
             let more = BOOKING.max(bytes);
-            self.gate.book(more)?;
+            if self.gate.book(more)? {
+                self.booked = 0;
+            }
             self.booked += more;
         }
         self.booked -= bytes;
@@ -158,6 +206,7 @@ impl Sieve<'_> {
 
 impl Sink for Sieve<'_> {
     fn member(&mut self, member: &Member<'_>) -> Result<(), TreeError> {
+        self.measure()?;
         let mut member = member.clone();
         let is_file = if let What::File { packed, .. } = &mut member.what {
             if !self.plain {
@@ -179,6 +228,7 @@ impl Sink for Sieve<'_> {
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> Result<(), TreeError> {
+        self.measure()?;
         let Some(mut current) = self.current.take() else { return Ok(()) };
         let after = current.written + bytes.len() as u64;
         let blocks = |bytes: u64| bytes.next_multiple_of(BLOCK);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::tars;
 use super::rig::*;
-use crate::tree::Why;
+use crate::tree::{NodeNo, Why};
 
 #[tokio::test]
 async fn what_was_booked_and_not_used_is_given_back() {
@@ -68,7 +68,7 @@ async fn without_room_for_the_index_a_zip_is_shown_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_stream_without_room_ends_with_what_has_passed() {
+async fn a_stream_without_room_stands_still_and_goes_on_when_there_is_some() {
     let rig = Rig::new();
     let first = content(1, 3000);
     let blob = rig.whole(&gzip(&tars::tar([
@@ -79,13 +79,20 @@ async fn a_stream_without_room_ends_with_what_has_passed() {
     let tree = rig.tree(&blob);
     let error = tree.whole().await.err().unwrap();
     assert_eq!((error.why, error.errno), (Why::NoRoom, libc::ENOSPC));
-    assert_eq!(rig.books.failed.lock().unwrap().len(), 1);
-    drop(tree);
+    // What has passed is there, and what was booked for more is not kept.
+    let node_of_first = node(&tree, "first").await;
+    assert!(read(&tree, node_of_first).await.unwrap() == first);
     rig.settles(&blob).await;
-    // Another tree of it may find room.
+    assert!(tree.failed().is_none() && !tree.is_growing());
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(tree.find(NodeNo::ROOT, b"none").await.err().unwrap().why, Why::NoRoom);
+    assert_eq!(rig.books.failed.lock().unwrap().len(), 1, "it is told once");
+    rig.settles(&blob).await;
     rig.books.most.store(0, Ordering::SeqCst);
-    let tree = rig.tree(&blob);
-    assert!(read(&tree, node(&tree, "first").await).await.unwrap() == first);
-    tree.whole().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(tree.find(NodeNo::ROOT, b"none").await.unwrap(), None);
+    let large = node(&tree, "large").await;
+    assert!(read(&tree, large).await.unwrap() == content(2, 12 << 20));
+    assert!(read(&tree, node_of_first).await.unwrap() == first);
     rig.settles(&blob).await;
 }

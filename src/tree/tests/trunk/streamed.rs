@@ -305,3 +305,19 @@ async fn dropping_a_tree_ends_what_is_done_behind() {
     }
     panic!("{} still hold the archive, {held} did before", blob.strong_count());
 }
+
+#[tokio::test]
+async fn what_unpacks_to_too_much_is_refused_also_where_no_length_was_announced() {
+    let rig = Rig::new();
+    let archive = xz(&tars::tar([tars::file("zeros", vec![0; 8 << 20])]));
+    let length = archive.len() as u64;
+    for known in [true, false] {
+        let staging = rig.stage(known.then_some(length));
+        let tree = rig.tree(&staging.blob());
+        write(&staging, &archive, 0..length);
+        staging.end();
+        let error = tree.whole().await.err().unwrap();
+        assert_eq!(error.why, Why::Limit, "{error}");
+        assert!(error.message.contains("archives.ratio allows 200"), "{error}");
+    }
+}
