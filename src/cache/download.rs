@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::Cache;
+use super::doubt::{Claim, Doubt};
 use super::entry::{Entry, Permit, REMEMBERED};
 use super::errand::{beating, check_size, confirm, peek, shown_at};
 use super::error::OpenError;
@@ -75,6 +76,13 @@ pub(super) async fn begin(
         (Some(_), Integrity::Eventual) => head.validators.strong().is_some(),
         (Some(_), Integrity::Strict) => false,
     };
+    let claim = Claim::of(&head);
+    let doubt = permit.entry().state().doubt.take();
+    // In one answer, which tells who was wrong.
+    let in_one = streaming
+        && head.part.is_none()
+        && claim.clone().map(Doubt::Pieces).is_some_and(|pieces| doubt.as_ref() == Some(&pieces));
+    let head = Head { ranges: head.ranges && !in_one, ..head };
     let prepared =
         Download::prepare(cache, &permit, source.clone(), head.clone(), content, have.as_deref());
     let (download, first) = match prepared.await {
@@ -85,12 +93,16 @@ pub(super) async fn begin(
         let version = download.version.clone();
         download.land(permit, have).await;
         let entry = download.entry.clone();
-        if let Err(Unmade { error, doubtful }) = download.receive(first, None).await {
-            if doubtful {
-                // The next open fetches it in one piece.
-                cache.origin.lied(&source);
+        match download.receive(first, None).await {
+            // So one of the several was wrong.
+            Ok(_) if in_one => cache.origin.lied(&source),
+            Ok(_) => {}
+            Err(Unmade { error, doubtful }) => {
+                let (doubt, error) =
+                    Doubt::after(doubt.as_ref(), claim, (error, doubtful), &version);
+                entry.state().doubt = doubt;
+                abandon(cache, &entry, &version, error).await;
             }
-            abandon(cache, &entry, &version, error).await;
         }
         None
     } else {

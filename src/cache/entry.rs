@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::OpenError;
+use super::doubt::Doubt;
 use super::flight::Ticket;
 use super::freshness::{Verdict, judge};
 use super::parking::Parked;
@@ -66,6 +67,8 @@ pub(super) struct State {
     pub(super) landed: Option<Instant>,
     /// When a version came back because the one after it failed.
     fell_back: Option<Instant>,
+    /// What is held against the version that failed last.
+    pub(super) doubt: Option<Doubt>,
     /// A failure that is answered again without asking.
     pub(super) failure: Option<(Instant, OpenError)>,
     /// The last failure, for the operator; cleared by success.
@@ -153,6 +156,7 @@ impl Entry {
             recorded_at: never,
             landed: None,
             fell_back: None,
+            doubt: None,
             failure: None,
             last_error: None,
             peeked: None,

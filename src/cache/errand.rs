@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Cache;
+use super::doubt::Doubt;
 use super::download::{self, Content, Failed};
 use super::entry::{Errand, Permit, REMEMBERED, Slot, Want};
 use super::error::OpenError;
@@ -84,7 +85,8 @@ async fn ask(
     if std::mem::take(&mut entry.state().evicted) {
         cache.counters.evicted_then_wanted.inc();
     }
-    let first = (!source.wants_all()).then_some(FIRST);
+    let in_one = source.wants_all() || matches!(entry.state().doubt, Some(Doubt::Pieces(_)));
+    let first = (!in_one).then_some(FIRST);
     let ask = Ask { source: source.clone(), validators, patience, first };
     match (cache.origin.get(ask).await, have) {
         (Ok(Answer::NotModified(unchanged)), Some(version)) => {

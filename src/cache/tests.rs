@@ -3,6 +3,7 @@
 mod answers;
 mod catalogs;
 mod cut;
+mod doubts;
 mod evicted;
 mod gaps;
 mod lifetimes;

@@ -1,0 +1,81 @@
+//! Versions that cannot be had whole: who is to blame, and what is served meanwhile.
+
+use super::*;
+use crate::source::Integrity;
+
+const LEN: usize = 3 << 20;
+
+fn bytes() -> Arc<Vec<u8>> {
+    Arc::new((0..LEN).map(|at| (at * 7 % 251) as u8).collect())
+}
+
+fn ranged(tag: &str) -> Head {
+    Head { ranges: true, offered: true, ..head(Some(tag), Some(LEN as u64)) }
+}
+
+/// Has the next answer bring the beginning, and a piece the rest.
+fn in_pieces(rig: &Rig, rest: Arc<Vec<u8>>) {
+    let first = bytes()[..1 << 20].to_vec();
+    rig.will(Reply::Body(Head { part: Some(0..1 << 20), ..ranged("1") }, first));
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Of(rest));
+}
+
+/// A digest that is checked at the end: nobody can fetch it once more for those who read already.
+#[tokio::test]
+async fn a_second_answer_tells_whether_the_pieces_or_the_digest_were_wrong() {
+    let wrong = Arc::new([&bytes()[..1 << 20], &vec![9; LEN - (1 << 20)]].concat());
+    let cases = [
+        ("the digest is wrong", sha256(b"something else"), bytes(), 0),
+        ("a piece was wrong", sha256(&bytes()), wrong, 1),
+    ];
+    for (what, digest, rest, lies) in cases {
+        let eventual = Source { digest, integrity: Integrity::Eventual, ..source("http://h/a") };
+        let rig = Rig::new(table([("a", eventual)]));
+        in_pieces(&rig, rest);
+        let opened = rig.open("a").await.unwrap();
+        until(what, || opened.version.blob.broken().is_some()).await;
+        assert_eq!(rig.origin.lies.load(Ordering::Relaxed), 0, "{what}: one answer alone");
+        drop(opened);
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        rig.will(Reply::Body(ranged("1"), bytes().to_vec()));
+        let opened = rig.open("a").await.unwrap();
+        let ended = || opened.version.complete() || opened.version.blob.broken().is_some();
+        until(what, ended).await;
+        assert_eq!(opened.version.complete(), lies > 0, "{what}");
+        until(what, || rig.origin.lies.load(Ordering::Relaxed) == lies).await;
+        assert_eq!(rig.origin.ranges.lock().unwrap().len(), 1, "{what}: all in one answer");
+    }
+}
+
+/// The origin says in the middle of each body that it has another version, and goes on to offer
+/// the same.
+#[tokio::test]
+async fn a_version_that_changes_each_time_does_not_withhold_the_copy_at_hand() {
+    let rig = Rig::new(table([("a", source("http://h/a"))]));
+    rig.will(found("1", b"one"));
+    committed(&rig.open("a").await.unwrap()).await;
+    let changes = async || {
+        later().await;
+        let (body, sent) = mpsc::unbounded_channel();
+        rig.will(Reply::Slow(ranged("2"), sent));
+        rig.origin.parts.lock().unwrap().push_back(PartReply::Changed);
+        let opened = rig.open("a").await.unwrap();
+        body.send(Ok(vec![2; 1 << 20].into())).unwrap();
+        body.send(Err(failure(FailureKind::BadAnswer))).unwrap();
+        until("the end", || opened.version.blob.broken().is_some()).await;
+        until("what was before", || {
+            rig.entry("a").version().is_some_and(|version| version.complete())
+        })
+        .await;
+    };
+    changes().await;
+    changes().await;
+    // Remembered now, as any other failure, and excused by the copy.
+    until("the failure to be noted", || rig.entry("a").last_error().is_some()).await;
+    let asked = rig.asked();
+    let opened = rig.open("a").await.unwrap();
+    assert_eq!(bytes_of(&opened).await, b"one");
+    assert_eq!(rig.asked(), asked);
+    let (_, error) = rig.entry("a").last_error().unwrap();
+    assert!(error.why == Refusal::BadBody && error.message.contains("each time"), "{error:?}");
+}
