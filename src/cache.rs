@@ -6,6 +6,7 @@
 //!
 //! Locks: an entry's state before the ledger; the table of names and the index of blobs alone.
 
+mod doubt;
 mod download;
 mod entry;
 mod errand;

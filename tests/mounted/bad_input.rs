@@ -1,5 +1,7 @@
 //! Every bad input is named, says what to do, has its exit code, and costs nothing cached.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Output;
 
@@ -245,6 +247,26 @@ fn client_verbs_without_a_daemon_say_where_they_looked() {
         refused(NO_DAEMON, &args, &[&places.control]);
     }
     refused(FAILED, &["unmount", &places.mnt], &[&places.mnt]);
+}
+
+#[test]
+fn an_operator_is_root_or_the_daemons_own_user() {
+    needs!("fuse", "root", "curl");
+    let mounted = Mounted::names(&[]);
+    // Whoever may open the socket is still asked who he is.
+    for (path, mode) in [(mounted.scratch().to_owned(), 0o711), (mounted.control(), 0o666)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+    }
+    let ask = |uid: u32| {
+        let mut curl = crate::support::process::command("curl");
+        curl.args(["-s", "http://localhost/v1/status", "--unix-socket"]).arg(mounted.control());
+        let output = curl.uid(uid).gid(uid).output().expect("run curl");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(ask(0).contains("\"mountpoint\""), "{}", ask(0));
+    let said = ask(65534);
+    assert!(said.contains("denied") && said.contains("uid 0"), "{said}");
+    assert!(!said.contains("mountpoint"), "{said}");
 }
 
 #[test]

@@ -61,6 +61,28 @@ fn a_stopped_origin_leaves_warm_names_readable_and_fails_cold_ones_with_a_reason
 }
 
 #[test]
+fn names_of_an_origin_that_was_never_there_are_listed_soon() {
+    needs!("fuse");
+    let mut origin = Origin::start();
+    let mut setup = Mounted::with();
+    for n in 0..200 {
+        setup = setup.download(&format!("cold{n}"), &origin.url(&format!("/cold{n}")));
+    }
+    origin.stop();
+    let mounted = setup.start();
+    let (listed, took) = timed(|| process::run("ls", ["-l".as_ref(), mounted.mnt().as_os_str()]));
+    figure(&format!("origin never there: ls -l of 200 cold names ends after {took:?}"));
+    assert!(took < Duration::from_secs(10), "ls -l after {took:?}");
+    // What cannot be told of a name is said of that name.
+    let said = String::from_utf8_lossy(&listed.stderr);
+    let shown = String::from_utf8_lossy(&listed.stdout);
+    for n in 0..200 {
+        let name = format!("cold{n}");
+        assert!(said.contains(&name) || shown.contains(&name), "nothing of {name}");
+    }
+}
+
+#[test]
 fn a_silent_origin_ends_every_open_within_its_deadline() {
     needs!("fuse");
     let origin = Origin::start();

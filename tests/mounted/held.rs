@@ -136,6 +136,9 @@ fn a_mapping_kept_after_close_survives_eviction() {
     assert_eq!(body.differs(0, &mapping.copy(0, 8 << 20)), None);
     let evictions = mounted.number("evictions");
     assert!(evictions >= 3, "only {evictions} evictions");
+    // An unlinked file would be readable as well: it is in the store still.
+    body.check(&mounted.path("n0")).expect("by its path");
+    assert_eq!(origin.count("/0", 200), 1, "it was evicted");
 }
 
 fn drop_pages_of(path: &Path) {

@@ -57,6 +57,9 @@ fn held_files_stay_and_the_store_never_passes_the_hard_limit() {
             Body::made(n as u64, len * MIB)
                 .check_at(file, 0, (len * MIB) as usize)
                 .expect("a held file");
+            // An unlinked file would be readable as well: it is in the store still.
+            File::open(mounted.path(&format!("n{n}"))).expect("open by its path");
+            assert_eq!(origin.count(&format!("/{n}"), 200), 1, "n{n} was evicted");
         }
         drop(finished);
     });
