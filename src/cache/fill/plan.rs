@@ -17,6 +17,9 @@ const STREAM_REACH: u64 = 8 << 20;
 /// than this; a new connection would cost more.
 const SKIP: u64 = 1 << 20;
 
+/// What is left of a claim that ends before another answer would begin.
+const SHORT: u64 = 64 << 10;
+
 /// The largest piece that a reader who reads on in order is given.
 const LARGEST_PIECE: u64 = 8 << 20;
 
@@ -231,9 +234,11 @@ impl Plan {
         filling.filter(|claim| claim.at > claim.begin).count()
     }
 
-    /// Has the claim that fills the furthest place stop soon, to make way for a piece.
+    /// Has the claim that fills the furthest place stop soon, to make way for a piece; none that is
+    /// at its end as soon.
     pub(super) fn stop_one(&mut self) {
         let filling = self.claims.iter_mut().filter(|c| c.kind != Kind::Piece && !c.stopped);
+        let filling = filling.filter(|claim| claim.end.saturating_sub(claim.at) > SHORT);
         if let Some(claim) = filling.max_by_key(|claim| claim.at) {
             claim.stopped = true;
         }
@@ -303,6 +308,20 @@ mod tests {
 
     fn taken(range: Range<u64>, go_on: bool) -> Taken {
         Taken { keep: Vec::from([range]), go_on }
+    }
+
+    #[test]
+    fn a_piece_takes_the_place_of_the_furthest_but_of_none_that_is_about_to_end() {
+        let mut plan = Plan::new(false);
+        let first = plan.claim(Kind::Stream, 0..SHORT);
+        plan.stop_one();
+        let part = SHORT / 4;
+        assert_eq!(plan.take(first, part, nothing_there(MIB)), taken(0..part, true));
+        let chunk = plan.claim(Kind::Chunk, MIB..4 * MIB);
+        plan.stop_one();
+        let came = plan.take(chunk, BLOCK, nothing_there(4 * MIB));
+        assert_eq!(came, taken(MIB..MIB + BLOCK, false));
+        assert_eq!(plan.take(first, part, nothing_there(MIB)), taken(part..2 * part, true));
     }
 
     #[test]
