@@ -17,6 +17,7 @@ mod flight;
 pub mod freshness;
 mod grove;
 mod kept;
+mod lanes;
 mod ledger;
 mod linger;
 mod names;
@@ -56,6 +57,7 @@ use crate::tree;
 use crate::types::{BlobId, Ino, Name, Pending};
 use entry::{Step, Want};
 use flight::{Landed, NoLanding};
+use lanes::Lanes;
 use ledger::Victim;
 use slots::Slots;
 
@@ -132,6 +134,7 @@ pub struct Cache {
     counters: Arc<Counters>,
     timing: Timing,
     slots: Arc<Slots>,
+    lanes: Arc<Lanes>,
     lot: parking::ParkingLot,
     grove: grove::Grove,
     linger: linger::Linger,
@@ -163,6 +166,7 @@ impl Cache {
             counters,
             timing,
             slots: Arc::new(Slots::new(timing.max_downloads)),
+            lanes: Arc::default(),
             lot: parking::ParkingLot::default(),
             grove: grove::Grove::default(),
             linger: linger::Linger::new(),

@@ -25,6 +25,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::error::OpenError;
+use super::lanes::Lane;
 use super::ledger::Reservation;
 use crate::metrics::Refusal;
 use crate::origin::{Body, Failure, FailureKind};
@@ -253,12 +254,20 @@ impl Fill {
             if filling >= self.width.connections() || filling + pieces >= self.most {
                 return;
             }
+            // The first may always be; one more is not to be one too many for the origin, which may
+            // have other bodies to send.
+            let (lanes, url) = (&shared.cache.lanes, &shared.source.url);
+            let lane = match filling {
+                0 => Some(lanes.enter(url)),
+                _ => lanes.enter_within(url, self.most),
+            };
+            let Some(lane) = lane else { return };
             let missing = |range| shared.blob.missing(range);
             let from = shared.position();
             let Some(chunk) = shared.plan().chunk(from, self.chunk(length), length, missing) else {
                 return;
             };
-            self.start(Kind::Chunk, chunk, None);
+            self.start_in(lane, Kind::Chunk, chunk, None);
         }
     }
 
@@ -283,7 +292,12 @@ impl Fill {
     }
 
     fn start(&mut self, kind: Kind, range: Range<u64>, body: Option<Box<dyn Body>>) {
-        let connection = Connection::new(&self.shared, kind, range);
+        let lane = self.shared.cache.lanes.enter(&self.shared.source.url);
+        self.start_in(lane, kind, range, body);
+    }
+
+    fn start_in(&mut self, lane: Lane, kind: Kind, range: Range<u64>, body: Option<Box<dyn Body>>) {
+        let connection = Connection::new(&self.shared, kind, range, lane);
         self.connections.spawn(connection.run(body));
     }
 

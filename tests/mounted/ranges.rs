@@ -154,6 +154,29 @@ fn what_is_there_is_kept_over_a_kill() {
 }
 
 #[test]
+fn connections_of_one_origin_are_counted_over_all_its_bodies() {
+    needs!("fuse");
+    const LEN: u64 = 48 * MIB;
+    let origin = Origin::start();
+    let names = ["a", "b", "c"];
+    for (seed, name) in (1..).zip(names) {
+        let item = Item { rate: Some(20_000_000), ..Item::ranged(seed, LEN) };
+        origin.put(&format!("/{name}"), item);
+    }
+    let urls = names.map(|name| (name, origin.url(&format!("/{name}"))));
+    let mounted = Mounted::names(&urls.each_ref().map(|(name, url)| (*name, url.as_str())));
+    std::thread::scope(|scope| {
+        for (seed, name) in (1..).zip(names) {
+            let path = mounted.path(name);
+            scope.spawn(move || Body::made(seed, LEN).check(&path).expect("all of it"));
+        }
+    });
+    let most = origin.most_at_once();
+    // While one ends the next may begin; were they counted for each body, there would be twelve.
+    assert!((3..=5).contains(&most), "{most} at once");
+}
+
+#[test]
 fn connections_are_added_where_each_is_limited() {
     needs!("fuse");
     const LEN: u64 = 64 * MIB;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::carry::{Carrier, Fault};
 use super::plan::{ClaimId, Kind};
 use super::shared::Shared;
+use crate::cache::lanes::Lane;
 use crate::origin::{Answer, Ask, Body, Failure, Patience, RangeAnswer, RangeAsk};
 
 /// A claim with the connection that is to fulfil it. Dropped, the claim is free again.
@@ -15,6 +16,8 @@ pub(super) struct Connection {
     kind: Kind,
     claim: ClaimId,
     range: Range<u64>,
+    /// Its place among those of its origin.
+    _lane: Lane,
 }
 
 /// What came of a connection.
@@ -49,9 +52,14 @@ enum Got {
 
 impl Connection {
     /// Claims a range.
-    pub(super) fn new(shared: &Arc<Shared>, kind: Kind, range: Range<u64>) -> Connection {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        kind: Kind,
+        range: Range<u64>,
+        lane: Lane,
+    ) -> Connection {
         let claim = shared.plan().claim(kind, range.clone());
-        Connection { shared: shared.clone(), kind, claim, range }
+        Connection { shared: shared.clone(), kind, claim, range, _lane: lane }
     }
 
     /// Asks for the range, unless there is a body already, and carries what comes to the disk.
