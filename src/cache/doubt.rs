@@ -2,14 +2,18 @@
 
 use super::error::OpenError;
 use super::version::Version;
+use crate::digest::Digest;
 use crate::metrics::Refusal;
 use crate::origin::Head;
+use crate::source::Source;
 
-/// Which version an answer claims to bring: its strong tag, and its length where that is announced.
+/// Which version an answer claims to bring: its strong tag, its length where that is announced, and
+/// the digest that it is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     tag: String,
     length: Option<u64>,
+    digest: Option<Digest>,
 }
 
 /// What went wrong with it.
@@ -24,11 +28,16 @@ pub(super) enum Doubt {
 }
 
 impl Claim {
-    /// Returns what a head claims; `None` without a strong tag.
-    pub(super) fn of(head: &Head) -> Option<Claim> {
+    /// Returns what a head of a source claims; `None` without a strong tag.
+    pub(super) fn of(source: &Source, head: &Head) -> Option<Claim> {
         let tag = head.validators.strong()?.to_owned();
-        Some(Claim { tag, length: head.length })
+        Some(Claim { tag, length: head.length, digest: expected(source, head) })
     }
+}
+
+/// Returns the digest that a body is to have: the catalog's, else the one that the answer gives.
+pub(super) fn expected(source: &Source, head: &Head) -> Option<Digest> {
+    source.digest.clone().or_else(|| head.digest.clone())
 }
 
 impl Doubt {

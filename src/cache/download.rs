@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::Cache;
-use super::doubt::{Claim, Doubt};
+use super::doubt::{Claim, Doubt, expected};
 use super::entry::{Entry, Permit, REMEMBERED};
 use super::errand::{beating, check_size, confirm, peek, shown_at};
 use super::error::OpenError;
@@ -76,7 +76,7 @@ pub(super) async fn begin(
         (Some(_), Integrity::Eventual) => head.validators.strong().is_some(),
         (Some(_), Integrity::Strict) => false,
     };
-    let claim = Claim::of(&head);
+    let claim = Claim::of(&source, &head);
     let doubt = permit.entry().state().doubt.take();
     // In one answer, which tells who was wrong.
     let in_one = streaming
@@ -183,7 +183,7 @@ impl Download {
         if let Some(length) = head.length {
             check_size(&source, name, length)?;
         }
-        let expected = source.digest.clone().or_else(|| head.digest.clone());
+        let expected = expected(&source, &head);
         let allocation = allocation(&source, &head);
         let (unfinished, first) = match content {
             Content::Body(body) => (None, Some(First { body, part: head.part.clone() })),

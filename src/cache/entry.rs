@@ -184,6 +184,7 @@ impl Entry {
         // What failed may have been mended.
         state.failure = None;
         state.tree_failure = None;
+        state.doubt = None;
     }
 
     /// Returns the name.

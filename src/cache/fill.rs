@@ -233,7 +233,7 @@ impl Fill {
             }
             if filling + pieces >= self.most {
                 // It stops with its next bytes, and its end brings us here again.
-                shared.plan().stop_one();
+                shared.stop_one();
                 return Ok(());
             }
             let outstanding = shared.plan().outstanding() + (piece.end - piece.start);
@@ -254,6 +254,11 @@ impl Fill {
             if filling >= self.width.connections() || filling + pieces >= self.most {
                 return;
             }
+            let missing = |range| shared.blob.missing(range);
+            let from = shared.position();
+            let Some(chunk) = shared.plan().chunk(from, self.chunk(length), length, missing) else {
+                return;
+            };
             // The first may always be; one more is not to be one too many for the origin, which may
             // have other bodies to send.
             let (lanes, url) = (&shared.cache.lanes, &shared.source.url);
@@ -262,11 +267,6 @@ impl Fill {
                 _ => lanes.enter_within(url, self.most),
             };
             let Some(lane) = lane else { return };
-            let missing = |range| shared.blob.missing(range);
-            let from = shared.position();
-            let Some(chunk) = shared.plan().chunk(from, self.chunk(length), length, missing) else {
-                return;
-            };
             self.start_in(lane, Kind::Chunk, chunk, None);
         }
     }

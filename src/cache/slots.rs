@@ -1,5 +1,4 @@
-//! Whose turn it is to receive a body: so many are received at once, and nobody waits for the end of
-//! one that takes long.
+//! How many bodies are received at once, and how those that are slow keep nobody waiting.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,12 +6,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long a turn lasts while others wait. An origin that serves them all well is hardly held up,
-/// and none waits long enough to take its reader for gone.
-pub(super) const TURN: Duration = Duration::from_secs(2);
-
 /// How often a wait counts as progress.
 const BEAT: Duration = Duration::from_secs(1);
+
+/// How long the pace of a body is measured.
+const WINDOW: Duration = Duration::from_secs(2);
+
+/// What brings less than this, in bytes per second, needs no slot: neither the memory nor the disk
+/// that slots are there to spare.
+const SLOW: u64 = 8 << 20;
 
 /// The slots of all downloads. Whoever waits is served in the order of coming.
 pub(super) struct Slots {
@@ -21,9 +23,12 @@ pub(super) struct Slots {
 }
 
 /// A slot; dropping it makes room.
-pub(super) struct Slot {
-    _permit: OwnedSemaphorePermit,
+pub(super) struct Slot(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// How fast a body comes.
+pub(super) struct Pace {
     since: Instant,
+    bytes: u64,
 }
 
 /// One who waits.
@@ -44,17 +49,37 @@ impl Slots {
         loop {
             match tokio::time::timeout(BEAT, &mut permit).await {
                 // The semaphore is never closed.
-                Ok(permit) => {
-                    return permit.ok().map(|_permit| Slot { _permit, since: Instant::now() });
-                }
+                Ok(permit) => return permit.ok().map(Slot),
                 Err(_) => waits(),
             }
         }
     }
 
-    /// Says whether it is the turn of another.
-    pub(super) fn is_over(&self, slot: &Slot) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0 && slot.since.elapsed() >= TURN
+    /// Says whether somebody waits for a slot.
+    pub(super) fn are_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Pace {
+    pub(super) fn new() -> Pace {
+        Pace { since: Instant::now(), bytes: 0 }
+    }
+
+    /// Notes bytes that came.
+    pub(super) fn came(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    /// Says whether it is slow, at the end of each window.
+    pub(super) fn is_slow(&mut self) -> Option<bool> {
+        let passed = self.since.elapsed();
+        if passed < WINDOW {
+            return None;
+        }
+        let slow = (self.bytes as f64) < SLOW as f64 * passed.as_secs_f64();
+        *self = Pace::new();
+        Some(slow)
     }
 }
 
@@ -76,33 +101,31 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_turn_is_over_only_while_others_wait() {
-        let slots = Arc::new(Slots::new(1));
-        let mut slot = slots.turn(|| {}).await.unwrap();
-        slot.since = Instant::now().checked_sub(TURN).unwrap();
-        assert!(!slots.is_over(&slot), "nobody waits");
-        let other = tokio::spawn({
-            let slots = slots.clone();
-            async move { slots.turn(|| {}).await }
-        });
-        tokio::task::yield_now().await;
-        assert!(slots.is_over(&slot));
-        slot.since = Instant::now();
-        assert!(!slots.is_over(&slot), "it has just begun");
+    async fn who_waits_is_counted_beats_and_gives_up() {
+        let slots = Slots::new(0);
+        let slot = slots.turn(|| {}).await.unwrap();
+        assert!(!slots.are_wanted());
+        let beats = AtomicUsize::new(0);
+        let wait = slots.turn(|| _ = beats.fetch_add(1, Ordering::Relaxed));
+        let mut wait = Box::pin(wait);
+        assert!(tokio::time::timeout(BEAT * 3 / 2, &mut wait).await.is_err());
+        assert!(slots.are_wanted());
+        drop(wait);
+        assert!(!slots.are_wanted());
+        assert_eq!(beats.into_inner(), 1);
         drop(slot);
-        let slot = other.await.unwrap().unwrap();
-        assert!(!slots.is_over(&slot));
+        assert!(slots.turn(|| {}).await.is_some());
     }
 
-    #[tokio::test]
-    async fn who_gives_up_waiting_is_not_counted() {
-        let slots = Slots::new(1);
-        let slot = slots.turn(|| {}).await.unwrap();
-        let beats = AtomicUsize::new(0);
-        let beat = || _ = beats.fetch_add(1, Ordering::Relaxed);
-        let wait = slots.turn(beat);
-        assert!(tokio::time::timeout(BEAT * 3 / 2, wait).await.is_err());
-        assert_eq!(beats.into_inner(), 1);
-        assert!(!slots.is_over(&Slot { since: slot.since.checked_sub(TURN).unwrap(), ..slot }));
+    #[test]
+    fn a_pace_is_told_once_for_each_window() {
+        let past = Instant::now().checked_sub(WINDOW).unwrap();
+        assert_eq!(Pace::new().is_slow(), None);
+        let mut pace = Pace { since: past, bytes: SLOW };
+        assert_eq!(pace.is_slow(), Some(true));
+        assert_eq!(pace.is_slow(), None);
+        let mut pace = Pace { since: past, bytes: 0 };
+        pace.came(4 * SLOW);
+        assert_eq!(pace.is_slow(), Some(false));
     }
 }

@@ -14,7 +14,7 @@ use super::Shared;
 use super::plan::ClaimId;
 use crate::cache::entry::UNWANTED;
 use crate::cache::error::OpenError;
-use crate::cache::slots::{Slot, Slots};
+use crate::cache::slots::{Pace, Slot, Slots};
 use crate::metrics::Refusal;
 use crate::origin::{Body, Failure};
 
@@ -48,6 +48,10 @@ struct Source {
     /// Where the slot comes from, if it takes one, and the slot.
     slots: Option<Arc<Slots>>,
     slot: Option<Slot>,
+    claim: ClaimId,
+    pace: Pace,
+    /// It came so slowly, while others waited, that it goes on without a slot.
+    slow: bool,
 }
 
 /// Bytes that follow each other.
@@ -75,29 +79,38 @@ pub(super) struct Carrier {
 }
 
 impl Source {
-    /// Receives the next bytes. Holds a slot whenever bytes come, where it takes one.
+    /// Receives the next bytes; nothing where the claim is to make way while it waits for a slot.
+    /// Where it takes slots, holds one while bytes come, but for a body that is slow.
     async fn next(mut self) -> (Source, Result<Option<Bytes>, Failure>) {
         let Some(slots) = self.slots.clone() else {
             let came = self.body.chunk().await;
             return (self, came);
         };
-        if self.slot.as_ref().is_some_and(|slot| slots.is_over(slot)) {
-            self.slot = None;
+        if let Some(slow) = self.pace.is_slow() {
+            self.slow = slow && (self.slow || slots.are_wanted());
         }
-        if self.slot.is_none() {
-            self.slot = slots.turn(|| self.shared.queued()).await;
+        match (&self.slot, self.slow) {
+            (_, true) => self.slot = None,
+            (Some(_), false) => {}
+            (None, false) => {
+                self.slot = tokio::select! {
+                    slot = slots.turn(|| self.shared.queued()) => slot,
+                    () = self.shared.stopped(self.claim) => return (self, Ok(None)),
+                };
+            }
         }
         let mut chunk = self.body.chunk();
         let came = match tokio::time::timeout(LENDS_AFTER, &mut chunk).await {
             Ok(came) => came,
             Err(_) => {
-                self.slot = None;
-                let came = chunk.await;
-                self.slot = slots.turn(|| self.shared.queued()).await;
-                return (self, came);
+                (self.slot, self.slow) = (None, true);
+                (&mut chunk).await
             }
         };
         drop(chunk);
+        if let Ok(Some(bytes)) = &came {
+            self.pace.came(bytes.len() as u64);
+        }
         (self, came)
     }
 }
@@ -127,8 +140,16 @@ impl Carrier {
         slots: Option<Arc<Slots>>,
     ) -> (u64, Result<(), Fault>) {
         let begin = self.at;
-        let result =
-            self.receive(Source { shared: self.shared.clone(), body, slots, slot: None }).await;
+        let source = Source {
+            shared: self.shared.clone(),
+            body,
+            slots,
+            slot: None,
+            claim: self.claim,
+            pace: Pace::new(),
+            slow: false,
+        };
+        let result = self.receive(source).await;
         let flushed = self.flush().await;
         (self.at - begin, result.and(flushed))
     }

@@ -244,6 +244,11 @@ impl Plan {
         }
     }
 
+    /// Says whether a claim is to make way.
+    pub(super) fn is_stopped(&self, id: ClaimId) -> bool {
+        self.claims.iter().any(|claim| claim.id == id && claim.stopped)
+    }
+
     /// Returns the bytes that are promised but not in the file yet, the stream's not counted.
     pub(super) fn outstanding(&self) -> u64 {
         let asked = self.claims.iter().filter(|claim| claim.kind != Kind::Stream);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::grant::Grant;
-use super::plan::Plan;
+use super::plan::{ClaimId, Plan};
 use crate::cache::Cache;
 use crate::cache::entry::Entry;
 use crate::cache::flight::Pulse;
@@ -64,6 +64,8 @@ pub(in crate::cache) struct Shared {
     /// Up to which of them the sidecar tells.
     noted: AtomicU64,
     note: Notify,
+    /// Told when a claim is to make way.
+    stop: Notify,
 }
 
 impl Shared {
@@ -83,6 +85,7 @@ impl Shared {
             writes: Arc::new(Semaphore::new(WRITES as usize)),
             noted: AtomicU64::new(0),
             note: Notify::new(),
+            stop: Notify::new(),
             cache,
             entry,
             source,
@@ -95,6 +98,26 @@ impl Shared {
     pub(super) fn plan(&self) -> MutexGuard<'_, Plan> {
         // Every call leaves the plan consistent, so a panic elsewhere does not spoil it.
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a claim make way for what a reader waits for.
+    pub(super) fn stop_one(&self) {
+        self.plan().stop_one();
+        self.stop.notify_waiters();
+    }
+
+    /// Waits until a claim is to make way.
+    pub(super) async fn stopped(&self, claim: ClaimId) {
+        loop {
+            let told = self.stop.notified();
+            tokio::pin!(told);
+            // Registered before the look, so that no word between the two is missed.
+            told.as_mut().enable();
+            if self.plan().is_stopped(claim) {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// Returns what a write holds until it has returned.

@@ -47,6 +47,24 @@ async fn a_second_answer_tells_whether_the_pieces_or_the_digest_were_wrong() {
     }
 }
 
+/// What was wrong was the catalog: that its correction fits says nothing of the pieces.
+#[tokio::test]
+async fn a_digest_that_is_corrected_is_not_laid_to_the_origin() {
+    let eventual =
+        |digest| Source { digest, integrity: Integrity::Eventual, ..source("http://h/a") };
+    let rig = Rig::new(table([("a", eventual(sha256(b"misspelt")))]));
+    in_pieces(&rig, bytes());
+    let opened = rig.open("a").await.unwrap();
+    until("the end", || opened.version.blob.broken().is_some()).await;
+    drop(opened);
+    until("it to be noted", || rig.entry("a").last_error().is_some()).await;
+    rig.cache.bind(table([("a", eventual(sha256(&bytes())))]));
+    rig.will(Reply::Body(ranged("1"), bytes().to_vec()));
+    committed(&rig.open("a").await.unwrap()).await;
+    later().await;
+    assert_eq!(rig.origin.lies.load(Ordering::Relaxed), 0);
+}
+
 /// The origin says in the middle of each body that it has another version, and goes on to offer
 /// the same.
 #[tokio::test]

@@ -16,7 +16,7 @@ fn dripping(rig: &Rig) -> tokio::task::JoinHandle<()> {
 }
 
 #[tokio::test]
-async fn those_who_come_take_turns_with_those_who_take_long() {
+async fn bodies_that_drip_keep_nobody_waiting() {
     let names = ["a", "b", "c", "d"];
     let slow = names.map(|name| (name, source(&format!("http://h/{name}"))));
     let quick = Source { digest: sha256(b"quick"), ..source("http://h/e") };
