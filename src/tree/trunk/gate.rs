@@ -33,6 +33,16 @@ struct Inner {
     wanted: u64,
     /// What was given and is not used was taken back.
     lapsed: bool,
+    /// Why the thread stands still, until it is to go on.
+    rests: Option<TreeError>,
+}
+
+/// What the thread wants of the task.
+pub(super) enum Asked {
+    /// So much room.
+    Room(u64),
+    /// To be told when to try again what there was no room for.
+    Rest(TreeError),
 }
 
 impl Gate {
@@ -56,15 +66,17 @@ impl Gate {
         self.lock().failed.clone()
     }
 
-    /// Waits until room is wanted, and returns how much.
-    pub(super) async fn asked(&self) -> u64 {
+    /// Waits until something is wanted, and returns what.
+    pub(super) async fn asked(&self) -> Asked {
         loop {
-            let wanted = {
+            let (rests, wanted) = {
                 let inner = self.lock();
-                inner.wanted.saturating_sub(inner.granted)
+                (inner.rests.clone(), inner.wanted.saturating_sub(inner.granted))
             };
-            if wanted > 0 {
-                return wanted;
+            match rests {
+                Some(error) => return Asked::Rest(error),
+                None if wanted > 0 => return Asked::Room(wanted),
+                None => {}
             }
             // A word that came since the look is kept.
             self.asked.notified().await;
@@ -101,6 +113,28 @@ impl Gate {
             self.asked.notify_one();
             inner = self.moved.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Stands still until there may be room again. Blocks.
+    ///
+    /// # Errors
+    /// The stream has failed.
+    pub(super) fn stand_still(&self, error: TreeError) -> Result<(), TreeError> {
+        let mut inner = self.lock();
+        inner.rests = Some(error);
+        self.asked.notify_one();
+        while inner.rests.is_some() {
+            if let Some(error) = &inner.failed {
+                return Err(error.clone());
+            }
+            inner = self.moved.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    /// Has the thread go on that stands still.
+    pub(super) fn go_on(&self) {
+        self.change(|inner| inner.rests = None);
     }
 
     /// Waits for a byte behind `at`, and returns how far they reach; `at` at the end. Blocks.
@@ -160,5 +194,45 @@ impl Read for Arriving {
         }
         self.at += read as u64;
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::error::Why;
+
+    fn no_room() -> TreeError {
+        TreeError::new(Why::NoRoom, "the disk is full")
+    }
+
+    #[tokio::test]
+    async fn who_stands_still_goes_on_when_told_to_and_books_anew() {
+        let gate = Arc::new(Gate::default());
+        let thread = tokio::task::spawn_blocking({
+            let gate = gate.clone();
+            move || {
+                gate.stand_still(no_room())?;
+                gate.book(10)
+            }
+        });
+        assert!(matches!(gate.asked().await, Asked::Rest(error) if error.why == Why::NoRoom));
+        gate.lapse();
+        gate.go_on();
+        assert!(matches!(gate.asked().await, Asked::Room(10)));
+        gate.grant(10);
+        assert!(thread.await.unwrap().unwrap(), "what was booked before has lapsed");
+    }
+
+    #[tokio::test]
+    async fn who_stands_still_ends_with_the_stream() {
+        let gate = Arc::new(Gate::default());
+        let thread = tokio::task::spawn_blocking({
+            let gate = gate.clone();
+            move || gate.stand_still(no_room())
+        });
+        assert!(matches!(gate.asked().await, Asked::Rest(_)));
+        gate.fail(TreeError::new(Why::Broken, "the tree is not needed any more"));
+        assert_eq!(thread.await.unwrap().unwrap_err().why, Why::Broken);
     }
 }

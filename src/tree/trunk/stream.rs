@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::gate::{Arriving, Gate};
+use super::gate::{Arriving, Asked, Gate};
 use super::purse::Worker;
 use super::sprout::{room_for, save_now};
 use super::state::{State, blocking};
@@ -102,28 +102,32 @@ async fn feed(state: &State, gate: &Gate) -> Infallible {
 async fn fund(state: &State, gate: &Gate, pass: &Pass) -> Infallible {
     let mut told = false;
     loop {
-        let bytes = gate.asked().await;
-        let worker = state.purse.enter().await;
-        match state.purse.take(&worker, bytes).await {
-            Ok(()) => {
-                told = false;
-                gate.grant(bytes);
-            }
-            Err(error) if error.why == Why::NoRoom => {
-                if !std::mem::replace(&mut told, true) {
-                    state.room.failed(&error);
+        let error = match gate.asked().await {
+            Asked::Room(bytes) => {
+                let worker = state.purse.enter().await;
+                match state.purse.take(&worker, bytes).await {
+                    Ok(()) => {
+                        told = false;
+                        gate.grant(bytes);
+                        continue;
+                    }
+                    Err(error) if error.why == Why::NoRoom => error,
+                    Err(error) => {
+                        gate.fail(error);
+                        std::future::pending().await
+                    }
                 }
-                gate.lapse();
-                pass.give_back();
-                drop(worker);
-                state.stand_still(error).await;
-                pass.renew(state).await;
             }
-            Err(error) => {
-                gate.fail(error);
-                std::future::pending::<()>().await;
-            }
+            Asked::Rest(error) => error,
+        };
+        if !std::mem::replace(&mut told, true) {
+            state.room.failed(&error);
         }
+        gate.lapse();
+        pass.give_back();
+        state.stand_still(error).await;
+        pass.renew(state).await;
+        gate.go_on();
     }
 }
 
@@ -183,9 +187,10 @@ struct Current {
 impl Sieve<'_> {
     /// Tells the index the length of an archive that did not announce it, once that has come.
     fn measure(&mut self) -> Result<(), TreeError> {
-        let Some(length) = self.state.blob.length().filter(|_| !self.measured) else {
+        if self.measured {
             return Ok(());
-        };
+        }
+        let Some(length) = self.state.blob.length() else { return Ok(()) };
         self.measured = true;
         self.state.growth.change(|builder| builder.measured(length)).unwrap_or(Ok(()))
     }
@@ -232,10 +237,18 @@ impl Sink for Sieve<'_> {
         let Some(mut current) = self.current.take() else { return Ok(()) };
         let after = current.written + bytes.len() as u64;
         let blocks = |bytes: u64| bytes.next_multiple_of(BLOCK);
-        self.book(blocks(after) - blocks(current.written))?;
-        self.data
-            .write_all_at(bytes, current.content.at + current.written)
-            .map_err(|error| disk("what is unpacked cannot be written", &error))?;
+        loop {
+            self.book(blocks(after) - blocks(current.written))?;
+            let written = self.data.write_all_at(bytes, current.content.at + current.written);
+            let Err(error) = written else { break };
+            let error = disk("what is unpacked cannot be written", &error);
+            if error.why != Why::NoRoom {
+                return Err(error);
+            }
+            // Others have filled the disk.
+            self.gate.stand_still(error)?;
+            self.booked = 0;
+        }
         current.written = after;
         self.state.growth.wrote(after);
         self.state.tell();
