@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::crown::Crown;
 use super::nodeid::{Place, place};
-use super::step::refused;
 use super::{Fs, Kind, Refused};
 use crate::cache::{Names, OpenError, Shown, number};
 use crate::tree::{self, Index, NodeNo};
@@ -79,13 +78,8 @@ impl Fs {
 
     async fn whole(&self, crown: &Arc<Crown>) -> Result<Arc<Index>, Refused> {
         let tree = self.rooted(crown).await?;
-        match tree.whole().await {
-            Ok(index) => Ok(index),
-            Err(error) => {
-                let other = self.replanted(crown, &tree, error).await?;
-                other.whole().await.map_err(|error| refused(crown, error))
-            }
-        }
+        let (_, index) = self.asked(crown, tree, |tree| async move { tree.whole().await }).await?;
+        Ok(index)
     }
 }
 

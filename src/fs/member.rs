@@ -7,10 +7,9 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::sync::Arc;
 
 use super::crown::Crown;
-use super::step::refused;
 use super::{Fs, How, Refused};
 use crate::cache::OpenError;
-use crate::tree::{self, NodeNo, Ready};
+use crate::tree::{self, NodeNo, Ready, Tree};
 
 impl Fs {
     /// Opens a file of a tree. Waits where its bytes must come first.
@@ -35,13 +34,8 @@ impl Fs {
 
     async fn opened(&self, crown: &Arc<Crown>, node: NodeNo) -> Result<How, Refused> {
         let tree = self.rooted(crown).await?;
-        let ready = match tree.open(node).await {
-            Ok(ready) => ready,
-            Err(error) => {
-                let other = self.replanted(crown, &tree, error).await?;
-                other.open(node).await.map_err(|error| refused(crown, error))?
-            }
-        };
+        let (_, ready) =
+            self.asked(crown, tree, |tree| async move { tree.open(node).await }).await?;
         Ok(match ready {
             Ready::Whole { .. } => How::Kept,
             Ready::Arriving => How::Direct,
@@ -63,13 +57,12 @@ impl Fs {
         if let Some(broken) = tree.blob().broken().filter(|broken| broken.tainted) {
             return Err(OpenError::from(broken).into());
         }
-        match tree.read(node, wanted.clone()).await {
-            Ok(found) => Ok(found),
-            Err(error) => {
-                let other = self.replanted(crown, &tree, error).await?;
-                other.read(node, wanted).await.map_err(|error| refused(crown, error))
-            }
-        }
+        let read = |tree: Arc<Tree>| {
+            let wanted = wanted.clone();
+            async move { tree.read(node, wanted).await }
+        };
+        let (_, found) = self.asked(crown, tree, read).await?;
+        Ok(found)
     }
 
     /// Returns where a symbolic link of a tree points. Some archives hold that as a file's bytes.
@@ -81,13 +74,8 @@ impl Fs {
         if tree.attr(node).is_some_and(|attr| attr.kind != tree::Kind::Symlink) {
             return Err(Refused::Errno(libc::EINVAL));
         }
-        match tree.link(node).await {
-            Ok(target) => Ok(OsString::from_vec(target)),
-            Err(error) => {
-                let other = self.replanted(crown, &tree, error).await?;
-                let target = other.link(node).await.map_err(|error| refused(crown, error))?;
-                Ok(OsString::from_vec(target))
-            }
-        }
+        let (_, target) =
+            self.asked(crown, tree, |tree| async move { tree.link(node).await }).await?;
+        Ok(OsString::from_vec(target))
     }
 }

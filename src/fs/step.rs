@@ -42,14 +42,9 @@ impl Fs {
         dir: NodeNo,
         name: &OsStr,
     ) -> Result<Looked, Refused> {
-        let mut tree = self.rooted(crown).await?;
-        let node = match tree.find(dir, name.as_bytes()).await {
-            Ok(node) => node,
-            Err(error) => {
-                tree = self.replanted(crown, &tree, error).await?;
-                tree.find(dir, name.as_bytes()).await.map_err(|error| refused(crown, error))?
-            }
-        };
+        let tree = self.rooted(crown).await?;
+        let find = |tree: Arc<Tree>| async move { tree.find(dir, name.as_bytes()).await };
+        let (tree, node) = self.asked(crown, tree, find).await?;
         Ok(match node {
             Some(node) => {
                 let attr = tree.known(node).await.map_err(|error| refused(crown, error))?;
@@ -129,23 +124,30 @@ impl Fs {
         Ok(())
     }
 
-    /// Returns the tree that stands in the place of one whose download broke.
+    /// Asks the tree of a crown; where its download broke, also the one that stands in its place then.
+    /// Returns which one answered.
     ///
     /// # Errors
-    /// `error`, where there is none.
-    pub(super) async fn replanted(
+    /// What the last one said.
+    pub(super) async fn asked<T, F: Future<Output = Result<T, TreeError>>>(
         &self,
         crown: &Arc<Crown>,
-        tree: &Arc<Tree>,
-        error: TreeError,
-    ) -> Result<Arc<Tree>, Refused> {
+        tree: Arc<Tree>,
+        ask: impl Fn(Arc<Tree>) -> F,
+    ) -> Result<(Arc<Tree>, T), Refused> {
+        let error = match ask(tree.clone()).await {
+            Ok(answer) => return Ok((tree, answer)),
+            Err(error) => error,
+        };
         if tree.blob().broken().is_none() {
             return Err(refused(crown, error));
         }
-        match self.rooted(crown).await? {
-            other if Arc::ptr_eq(&other, tree) => Err(refused(crown, error)),
-            other => Ok(other),
+        let other = self.rooted(crown).await?;
+        if Arc::ptr_eq(&other, &tree) {
+            return Err(refused(crown, error));
         }
+        let answer = ask(other.clone()).await.map_err(|error| refused(crown, error))?;
+        Ok((other, answer))
     }
 
     /// Returns the attributes of a node of a tree, and how long the kernel may keep them. Waits where
@@ -162,14 +164,9 @@ impl Fs {
             return Ok(self.root_attr_of(crown));
         }
         let tree = self.standing(crown).await?;
-        match tree.known(node).await {
-            Ok(attr) => Ok(self.node_attr(crown, &tree, node, attr)),
-            Err(error) => {
-                let other = self.replanted(crown, &tree, error).await?;
-                let attr = other.known(node).await.map_err(|error| refused(crown, error))?;
-                Ok(self.node_attr(crown, &other, node, attr))
-            }
-        }
+        let known = |tree: Arc<Tree>| async move { tree.known(node).await };
+        let (tree, attr) = self.asked(crown, tree, known).await?;
+        Ok(self.node_attr(crown, &tree, node, attr))
     }
 
     /// Returns the attributes of a tree's root, and how long the kernel may keep them. They are there
@@ -222,7 +219,7 @@ fn absent(crown: &Crown, dir: NodeNo, name: &OsStr) -> Looked {
 }
 
 /// Makes a refusal of what a tree says.
-pub(super) fn refused(crown: &Crown, error: TreeError) -> Refused {
+fn refused(crown: &Crown, error: TreeError) -> Refused {
     let mut error = OpenError::from(error);
     error.message = format!("{}: {}", crown.name(), error.message);
     error.into()

@@ -1,0 +1,147 @@
+//! Trees whose bytes stop coming, and who holds a node of them.
+
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::super::super::nodeid::{self, Place, place};
+use super::*;
+use crate::cache::Limits;
+
+fn gz(bytes: &[u8], level: u32) -> Vec<u8> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::new(level));
+    packed.write_all(bytes).unwrap();
+    packed.finish().unwrap()
+}
+
+/// Looks a member of `a` up while the beginning of its archive comes, which then breaks off.
+async fn broken_off(rig: &Rig, fs: &Fs, begin: &[u8], length: usize, member: &str) -> Ino {
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(head(Some("1"), Some(length as u64)), sent));
+    body.send(Ok(begin.to_vec().into())).unwrap();
+    let ino = walk(fs, root(fs, "a"), member).await;
+    let version = rig.entry("a").version().unwrap();
+    body.send(Err(failure(FailureKind::Status))).unwrap();
+    until("the download to break", || version.blob.broken().is_some()).await;
+    ino
+}
+
+/// A download that broke while it was used: the next that brings the same bytes takes its place.
+#[tokio::test]
+async fn a_download_that_breaks_is_gone_on_with_under_who_holds_the_tree() {
+    let (rig, fs) = mounted(directory("http://h/a"));
+    let dir = root(&fs, "a");
+    let bytes = tars::tar([tars::file("one", "1"), tars::file("two", "2")]);
+    let one = broken_off(&rig, &fs, &bytes[..1024], bytes.len(), "one").await;
+    later().await;
+    rig.will(found("1", &bytes));
+    assert_eq!(number_in(&fs, dir, "two").await, 2);
+    assert_eq!(walk(&fs, dir, "one").await, one, "its nodes are the same");
+}
+
+/// The archive was replaced meanwhile, so nothing else will come: what has come stays.
+#[tokio::test]
+async fn what_came_of_a_download_that_broke_stays_with_who_holds_it() {
+    let (rig, fs) = mounted(directory("http://h/a"));
+    let dir = root(&fs, "a");
+    let bytes = tars::tar([tars::file("one", "1"), tars::file("two", "2")]);
+    let one = broken_off(&rig, &fs, &bytes[..1024], bytes.len(), "one").await;
+    let attr = fs.getattr(one).await.unwrap().0;
+    for replaced in [false, true] {
+        later().await;
+        if replaced {
+            rig.will(found("2", &tars::tar([tars::file("three", "3")])));
+        }
+        assert!(step(&fs, dir, "two").await.is_err());
+        assert!(fs.listing(dir).await.is_err());
+        fs.open(one).await.unwrap();
+        assert_eq!(read(&fs, one, 0).await.unwrap(), b"1");
+        fs.release(one);
+        assert_eq!(fs.getattr(one).await.unwrap().0, attr);
+    }
+    let new = root(&fs, "a");
+    assert_ne!(new, dir);
+    walk(&fs, new, "three").await;
+}
+
+/// Where files are opened without our knowing, the first that is asked is their bytes.
+#[tokio::test]
+async fn a_node_that_is_held_waits_for_the_tree_that_is_grown_anew() {
+    let (rig, fs) = mounted(directory("http://h/a"));
+    let large = "2".repeat(100_000);
+    let bytes = tars::tar([tars::file("one", "1"), tars::file("two", large.as_str())]);
+    let two = broken_off(&rig, &fs, &bytes[..2048], bytes.len(), "two").await;
+    let attr = fs.getattr(two).await.unwrap().0;
+    assert_eq!((attr.kind, attr.size), (Kind::File, 100_000));
+    later().await;
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(head(Some("1"), Some(bytes.len() as u64)), sent));
+    let fs = &fs;
+    let send = async {
+        until("the origin to be asked again", || rig.asked() == 2).await;
+        // All wait now, for a tree that knows nothing yet.
+        tokio::task::yield_now().await;
+        body.send(Ok(bytes.into())).unwrap();
+        drop(body);
+    };
+    let (read, again, ()) = tokio::join!(read(fs, two, 4096), fs.getattr(two), send);
+    assert_eq!(read.map(|bytes| bytes.len()), Ok(4096));
+    assert_eq!(again.unwrap().0, attr);
+}
+
+/// It found no room, and there is room again.
+#[tokio::test]
+async fn a_read_has_a_tree_go_on_that_stood_still() {
+    const MIB: u64 = 1 << 20;
+    let rig = Rig::with(
+        Limits { quota: 64 * MIB, hard: 64 * MIB, min_free: 0 },
+        table([("a", directory("http://h/a")), ("b", source("http://h/b"))]),
+    );
+    let fs = Fs::new(rig.cache.clone());
+    rig.will(found("b", &vec![7; 44 << 20]));
+    let (file, _) = look(&fs, "b");
+    fs.open(file).await.unwrap();
+    let b = rig.entry("b").version().unwrap();
+    until("the commit", || b.complete()).await;
+    let tar = tars::tar([tars::file("one", "1"), tars::file("two", vec![2; 24 << 20])]);
+    let bytes = [gz(&tar[..1536], 0), gz(&tar[1536..], 1)];
+    let (body, sent) = mpsc::unbounded_channel();
+    let length = bytes.iter().map(Vec::len).sum::<usize>() as u64;
+    rig.will(Reply::Slow(head(Some("1"), Some(length)), sent));
+    let [first, rest] = bytes;
+    body.send(Ok(first.into())).unwrap();
+    let dir = root(&fs, "a");
+    let (one, two) = (walk(&fs, dir, "one").await, walk(&fs, dir, "two").await);
+    body.send(Ok(rest.into())).unwrap();
+    drop(body);
+    assert_eq!(read(&fs, two, 23 * MIB).await, Err(libc::ENOSPC));
+    assert_eq!(step(&fs, dir, "three").await.err(), Some(libc::ENOSPC));
+    assert_eq!(read(&fs, one, 0).await.unwrap(), b"1");
+    fs.release(file);
+    fs.forget(file, 1);
+    drop(b);
+    until("room", || rig.cache.ledger().balance().pins == 0).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert!(read(&fs, two, 23 * MIB).await == Ok(vec![2; 4096]));
+    assert_eq!(step(&fs, dir, "three").await, Ok(None));
+}
+
+/// An open file of which nothing can be read any more: the error is none that says "look again".
+#[tokio::test]
+async fn what_a_read_cannot_have_is_an_error_of_the_bytes() {
+    let (rig, fs) = mounted(directory("http://h/a"));
+    let dir = root(&fs, "a");
+    rig.will(version(1));
+    let file = walk(&fs, dir, "version").await;
+    fs.forget(file, 1);
+    fs.forget(dir, 1);
+    assert_eq!(fs.getattr(file).await.err().map(|refused| refused.errno()), Some(libc::ESTALE));
+    assert_eq!(read(&fs, file, 0).await, Err(libc::EIO), "its tree is gone");
+    let dir = root(&fs, "a");
+    let Place::Tree(number, _) = place(dir) else { panic!("a tree") };
+    walk(&fs, dir, "version").await;
+    let unknown = nodeid::member(number, NodeNo(1000));
+    assert_eq!(fs.getattr(unknown).await.err().map(|refused| refused.errno()), Some(libc::ESTALE));
+    assert_eq!(read(&fs, unknown, 0).await, Err(libc::EIO));
+}
