@@ -1,6 +1,6 @@
 //! Whoever waits for us dies when told to, and disturbs nobody.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::origin::At;
 use crate::support::{Body, Item, MIB, Mounted, Origin, Proc, figure, needs, process, timed};
@@ -34,25 +34,9 @@ fn waiters_die(wait: Wait, signal: i32) {
         })
         .collect();
     origin.wait_held("/stalled", 1);
-    for waiter in &mut waiters {
-        waiter.wait_blocked();
-    }
-    // Long enough to be past the grace before a caller is watched.
-    std::thread::sleep(Duration::from_millis(300));
-
-    let told = Instant::now();
-    for waiter in &waiters {
-        waiter.signal(signal);
-    }
-    for waiter in &mut waiters {
-        let left = Duration::from_millis(500).saturating_sub(told.elapsed());
-        assert!(
-            waiter.wait(left).is_some(),
-            "{wait:?}, signal {signal}: still there after half a second, state {:?}",
-            process::state(waiter.pid())
-        );
-    }
-    figure(&format!("ten waiters gone after {:?}", told.elapsed()));
+    eprintln!("{wait:?}, signal {signal}");
+    let took = process::end_all(&mut waiters, signal);
+    figure(&format!("ten waiters gone after {took:?}"));
     let (result, took) = timed(|| fine.check(&mounted.path("fine")));
     result.expect("another reader");
     assert!(took < Duration::from_secs(1), "another reader waited {took:?}");

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::trees_lookup::{number, reads, tree, versioned};
 use crate::support::origin::At;
@@ -107,23 +107,7 @@ fn waiters_in_a_member_die(fault: bool, signal: i32) {
         .map(|_| if fault { Proc::touch_page(&path, 6 * MIB) } else { Proc::cat(&path) })
         .collect();
     origin.wait_held("/a", 1);
-    for waiter in &mut waiters {
-        waiter.wait_blocked();
-    }
-    // Long enough to be past the grace before a caller is watched.
-    std::thread::sleep(Duration::from_millis(300));
-    let told = Instant::now();
-    for waiter in &waiters {
-        waiter.signal(signal);
-    }
-    for waiter in &mut waiters {
-        let left = Duration::from_millis(500).saturating_sub(told.elapsed());
-        let state = process::state(waiter.pid());
-        assert!(
-            waiter.wait(left).is_some(),
-            "signal {signal}: state {state:?} after half a second"
-        );
-    }
+    process::end_all(&mut waiters, signal);
     assert_eq!(std::fs::read(mounted.path("a/first")).expect("what has passed"), b"1");
     origin.release("/a");
     large.check(&path).expect("the download goes on without those who died");

@@ -135,6 +135,30 @@ sys.exit(0 if m[int(sys.argv[2])] >= 0 else 1)";
     }
 }
 
+/// Has programs that wait in the filesystem be told to end, and says how long they took; each must
+/// be gone within half a second.
+#[track_caller]
+pub(crate) fn end_all(waiters: &mut [Proc], signal: i32) -> Duration {
+    for waiter in waiters.iter_mut() {
+        waiter.wait_blocked();
+    }
+    // Long enough to be past the grace before a caller is watched.
+    std::thread::sleep(Duration::from_millis(300));
+    let told = Instant::now();
+    for waiter in waiters.iter() {
+        waiter.signal(signal);
+    }
+    for waiter in waiters.iter_mut() {
+        let left = Duration::from_millis(500).saturating_sub(told.elapsed());
+        assert!(
+            waiter.wait(left).is_some(),
+            "signal {signal}: still there after half a second, state {:?}",
+            state(waiter.pid())
+        );
+    }
+    told.elapsed()
+}
+
 impl Drop for Proc {
     fn drop(&mut self) {
         if self.ended() {
