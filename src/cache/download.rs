@@ -7,6 +7,7 @@
 
 mod aside;
 mod end;
+mod place;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -22,13 +23,12 @@ use super::freshness::JUST_LANDED;
 use super::ledger::{Pin, Reservation};
 use super::room::overhead;
 use super::version::{Unfinished, Version, keeps};
-use crate::digest::Digest;
 use crate::metrics::Refusal;
 use crate::origin::{Body, Head, Unchanged};
 use crate::source::{Integrity, Source};
 use crate::store::{Allocation, Staging};
-use crate::types::BlobId;
 use end::End;
+use place::Place;
 
 /// What a version is made from.
 pub(super) enum Content {
@@ -338,76 +338,6 @@ fn allocation(source: &Source, head: &Head) -> Allocation {
     match source.wants_all() {
         false if head.ranges && head.offered => Allocation::Sparse,
         _ => Allocation::Whole,
-    }
-}
-
-/// Where the bytes of a version are to lie.
-struct Place {
-    id: BlobId,
-    /// The part to go on with.
-    from: Option<BlobId>,
-    allocation: Allocation,
-    length: Option<u64>,
-}
-
-impl Place {
-    async fn take(
-        self,
-        cache: &Arc<Cache>,
-        entry: &Entry,
-        mut reservation: Reservation,
-        expected: Option<&Digest>,
-    ) -> Result<(Arc<Staging>, Reservation, Pin), OpenError> {
-        let Place { id, from, allocation, length } = self;
-        let name = entry.name();
-        let pin = match from {
-            None => cache.ledger.open(id),
-            Some(old) => {
-                let resumed = cache.ledger.resume(old, id, &mut reservation);
-                cache.forget_blob(old);
-                resumed.ok_or_else(|| {
-                    let text = format!("{name}: what was there of it has just been evicted");
-                    OpenError::new(Refusal::Store, text)
-                })?
-            }
-        };
-        let (store, algorithm) = (cache.store.clone(), expected.map(|digest| digest.algorithm));
-        let staged = tokio::task::spawn_blocking(move || {
-            let (staging, tree) = match from {
-                None => (store.stage(id, length, allocation)?, 0),
-                Some(old) => {
-                    let (staging, _) = store.resume(id, old, allocation)?;
-                    (staging, store.canopy(id).usage()?)
-                }
-            };
-            if let Some(algorithm) = algorithm {
-                staging.hash(algorithm);
-            }
-            std::io::Result::Ok((staging, tree))
-        });
-        let staged = match staged.await {
-            Ok(staged) => staged.map_err(|error| {
-                OpenError::disk(&format!("{name}: cannot stage the download"), &error)
-            }),
-            Err(_) => Err(OpenError::new(Refusal::Store, "the daemon is stopping")),
-        };
-        match staged {
-            Ok((staging, tree)) => {
-                if from.is_some() {
-                    // Its tree came along, unless the disk refused.
-                    cache.ledger.settle_tree(None, id, tree);
-                    cache.counters.resumed.inc();
-                    let present = staging.written();
-                    tracing::info!(%name, present, length, "going on with a download");
-                }
-                Ok((Arc::new(staging), reservation, pin))
-            }
-            Err(error) => {
-                // Nothing points at it, so it goes with the pin.
-                cache.ledger.orphan(id);
-                Err(error)
-            }
-        }
     }
 }
 
