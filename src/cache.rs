@@ -19,6 +19,7 @@ mod grove;
 mod kept;
 mod lanes;
 mod ledger;
+mod lie;
 mod linger;
 mod names;
 mod order;

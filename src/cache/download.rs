@@ -21,6 +21,7 @@ use super::fill::{Fill, Filled, First, GROWTH, Job};
 use super::flight::{Landed, Pulse};
 use super::freshness::JUST_LANDED;
 use super::ledger::{Pin, Reservation};
+use super::lie::Again;
 use super::room::overhead;
 use super::version::{Unfinished, Version, keeps};
 use crate::metrics::Refusal;
@@ -52,6 +53,8 @@ struct Download {
     pin: Pin,
     /// Whether the name showed another inode before.
     moves: bool,
+    /// What is at hand of the version that the origin says this is.
+    again: Option<Again>,
 }
 
 /// Receives a version for a flight, answers the flight, and goes on until the version is committed
@@ -184,6 +187,7 @@ impl Download {
             check_size(&source, name, length)?;
         }
         let expected = expected(&source, &head);
+        let again = have.and_then(|version| Again::of(version, &source, &head));
         let allocation = allocation(&source, &head);
         let (unfinished, first) = match content {
             Content::Body(body) => (None, Some(First { body, part: head.part.clone() })),
@@ -239,6 +243,7 @@ impl Download {
             allocation,
             pin,
             moves,
+            again,
             entry: entry.clone(),
         };
         Ok((download, first))
@@ -266,6 +271,7 @@ impl Download {
             reservation,
             pin,
             allocation,
+            again,
             ..
         } = self;
         let (id, at) = (version.blob.id(), head.at);
@@ -300,7 +306,7 @@ impl Download {
             aside::put(&cache, &entry, part, error).await;
             return received.map(|()| pin).map_err(Unmade::from);
         }
-        let end = End { source, framing: head.framing, record, keep: version.keep };
+        let end = End { source: source.clone(), framing: head.framing, record, keep: version.keep };
         let task = tokio::task::spawn_blocking(move || end.reach(&staging, received));
         let done = beating(pulse.as_deref(), task).await;
         let (on_disk, done) = done.unwrap_or_else(|_stopping| {
@@ -317,6 +323,9 @@ impl Download {
             return Err(Unmade { error, doubtful });
         }
         if version.keep {
+            if let Some(again) = again {
+                again.compare(&cache, &source, id).await;
+            }
             let fallback = {
                 let mut state = entry.state();
                 state.recorded_at = at;

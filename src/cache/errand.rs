@@ -11,6 +11,7 @@ use super::entry::{Errand, Permit, REMEMBERED, Slot, Want};
 use super::error::OpenError;
 use super::flight::{Landed, Pulse};
 use super::kept::{Kept, put_back};
+use super::lie;
 use super::parking::Parked;
 use super::version::{Peek, Version};
 use crate::digest::Hasher;
@@ -112,7 +113,7 @@ async fn ask(
                 land_head(permit, peek);
             }
             _ => {
-                note_lie(cache, &source, have.as_deref(), &head);
+                lie::note_length(cache, &source, have.as_deref(), &head);
                 let content = match kept {
                     Some(kept) => kept.or_body(cache, &source, &head, body),
                     None => Content::Body(body),
@@ -225,20 +226,6 @@ fn conditions(
         None => return None,
     };
     (!validators.is_empty()).then_some(validators)
-}
-
-/// Notes an origin that gives another length under the same strong tag.
-fn note_lie(cache: &Cache, source: &Source, have: Option<&Version>, head: &Head) {
-    let same = |version: &&Version| {
-        version.source == source.identity()
-            && head.validators.strong().is_some()
-            && version.validators.strong() == head.validators.strong()
-    };
-    if let (Some(version), Some(length)) = (have.filter(same), head.length)
-        && version.blob.length().is_some_and(|before| before != length)
-    {
-        cache.origin.lied(source);
-    }
 }
 
 fn refusal(entry: &super::Entry, failure: &Failure) -> OpenError {

@@ -34,6 +34,11 @@ impl Body {
         Body::Given(bytes.as_ref().into())
     }
 
+    /// Returns a body of the same length that differs from any made with a small seed.
+    pub(crate) fn other(&self) -> Body {
+        Body::made(u64::MAX - self.len(), self.len())
+    }
+
     /// Returns the length in bytes.
     pub(crate) fn len(&self) -> u64 {
         match self {

@@ -96,18 +96,11 @@ impl Answer {
             Fault::Coded => self.with("Content-Encoding", "gzip"),
             Fault::TooLong(more) => self.announcing(|length| length.saturating_add(*more)),
             Fault::TooShort(fewer) => self.announcing(|length| length.saturating_sub(*fewer)),
-            Fault::Lie => {
-                Answer { body: Body::made(u64::MAX - item.body.len(), item.body.len()), ..self }
-            }
+            Fault::Lie => Answer { body: item.body.other(), ..self.tagged_as_asked(request) },
             Fault::Shorter(fewer) => {
-                let asked = ["if-range", "if-none-match"].map(|field| request.header(field));
-                let tag = asked.into_iter().flatten().next().map(str::to_owned);
-                let mut answer = Answer { status: 200, ..whole(self) }.without("Content-Range");
-                answer.part = 0..item.body.len() - fewer;
-                match tag {
-                    Some(tag) => answer.without("ETag").with("ETag", &tag),
-                    None => answer,
-                }
+                let answer = Answer { status: 200, ..whole(self) }.without("Content-Range");
+                let part = 0..item.body.len() - fewer;
+                Answer { part, ..answer.tagged_as_asked(request) }
             }
             Fault::WrongDigest => {
                 self.with("Repr-Digest", &format!("sha-256=:{}=:", "A".repeat(43)))
@@ -160,6 +153,15 @@ impl Answer {
     fn without(mut self, name: &str) -> Answer {
         self.fields.retain(|(field, _)| field != name);
         self
+    }
+
+    /// Gives it the tag of the version that the request is about.
+    fn tagged_as_asked(self, request: &Seen) -> Answer {
+        let asked = ["if-range", "if-none-match"].map(|field| request.header(field));
+        match asked.into_iter().flatten().next() {
+            Some(tag) => self.without("ETag").with("ETag", tag),
+            None => self,
+        }
     }
 
     fn announcing(mut self, length: impl FnOnce(u64) -> u64) -> Answer {

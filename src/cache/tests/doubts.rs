@@ -97,3 +97,37 @@ async fn a_version_that_changes_each_time_does_not_withhold_the_copy_at_hand() {
     let (_, error) = rig.entry("a").last_error().unwrap();
     assert!(error.why == Refusal::BadBody && error.message.contains("each time"), "{error:?}");
 }
+
+/// Without a digest nothing but the bytes at hand can tell.
+#[tokio::test]
+async fn other_bytes_under_the_same_strong_tag_are_noticed_by_what_is_at_hand() {
+    let weak = || Head {
+        validators: Validators { etag: Some("W/\"1\"".to_owned()), last_modified: None },
+        ..head(None, Some(3))
+    };
+    let unannounced = || head(Some("1"), None);
+    let cases = [
+        ("the same", found("1", b"one"), 0),
+        ("the same, in chunks", Reply::Body(unannounced(), b"one".to_vec()), 0),
+        ("another tag", found("2", b"two"), 0),
+        ("a weak tag", Reply::Body(weak(), b"two".to_vec()), 0),
+        ("other bytes", found("1", b"two"), 1),
+        ("another length", found("1", b"three"), 1),
+        ("other bytes, in chunks", Reply::Body(unannounced(), b"two".to_vec()), 1),
+        ("another length, in chunks", Reply::Body(unannounced(), b"three".to_vec()), 1),
+    ];
+    for (what, again, lies) in cases {
+        let rig = Rig::new(table([("a", source("http://h/a"))]));
+        rig.will(found("1", b"one"));
+        committed(&rig.open("a").await.unwrap()).await;
+        later().await;
+        let Reply::Body(_, expected) = &again else { unreachable!() };
+        let expected = expected.clone();
+        rig.will(again);
+        let opened = rig.open("a").await.unwrap();
+        assert_eq!(bytes_of(&opened).await, expected, "{what}");
+        // It is compared before it is all there is.
+        until(what, || rig.entry("a").state().fallback.is_none()).await;
+        assert_eq!(rig.origin.lies.load(Ordering::Relaxed), lies, "{what}");
+    }
+}

@@ -85,7 +85,9 @@ impl Case {
     pub(super) fn lies(&self) -> bool {
         match (&self.row.fault, self.phase) {
             (Fault::Shorter(_), Phase::Revalidate) => true,
-            (Fault::Lie, phase) => !matches!(phase, Phase::First | Phase::Revalidate),
+            // With a digest declared, the copy is what is declared, whatever comes.
+            (Fault::Lie, Phase::Revalidate) => !self.row.digest,
+            (Fault::Lie, phase) => phase != Phase::First,
             _ => false,
         }
     }
@@ -174,8 +176,8 @@ impl Case {
             Ok(bytes) if bytes == self.expected(&self.body) => "bytes".to_owned(),
             Ok(bytes) if revalidates && bytes == self.before.all() => "copy".to_owned(),
             Ok(bytes) if revalidates && bytes == self.newest.all() => "newest".to_owned(),
-            // What was announced as all of the new version.
-            Ok(bytes) if revalidates && self.shortened().is_some_and(|all| bytes == all) => {
+            // What the answer brought as all of the version.
+            Ok(bytes) if revalidates && self.instead().is_some_and(|all| bytes == all) => {
                 "bytes".to_owned()
             }
             Ok(bytes) => format!("{} other bytes", bytes.len()),
@@ -190,10 +192,11 @@ impl Case {
         }
     }
 
-    /// Returns the new version as a fault leaves it that changes its length.
-    fn shortened(&self) -> Option<Vec<u8>> {
+    /// Returns what a fault that lies sends instead of the new version.
+    fn instead(&self) -> Option<Vec<u8>> {
         match self.row.fault {
             Fault::Shorter(fewer) => Some(self.body.slice(0, (self.body.len() - fewer) as usize)),
+            Fault::Lie => Some(self.body.other().all()),
             _ => None,
         }
     }

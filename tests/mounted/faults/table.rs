@@ -56,6 +56,10 @@ const SILENT: Cell = ("ETIMEDOUT", 32);
 /// The same for bytes in the middle: an open and a read, and what came before may have taken a while.
 const LATER: Cell = ("EIO", 42);
 const MUTE: Cell = ("ETIMEDOUT", 42);
+/// A body that brings next to nothing is borne with for half a minute, and so is the one that it is
+/// gone on with.
+const BARELY: Cell = ("bytes", 45);
+const DRY: Cell = ("EIO", 80);
 const COPY: Cell = ("copy", 2);
 /// A refusal that is tried again a few times first.
 const TRIED: Cell = ("copy", 5);
@@ -116,6 +120,8 @@ pub(super) const ROWS: &[Row] = &[
         Fault::Stall(AT),
         [("bytes", 25), ("bytes", 25), ("bytes", 42), ("ETIMEDOUT", 80), ("ETIMEDOUT", 80)],
     ),
+    // The rest of a body that brought too little is asked for once more, and may do better.
+    row("drips", Fault::Drip(64), [BARELY, BARELY, DRY, DRY, DRY]),
     row("announces too much", Fault::TooLong(5), [EIO; 5]),
     row("announces too little", Fault::TooShort(5), [NONE, NONE, EIO, EIO, EIO]),
     row(
@@ -134,6 +140,8 @@ pub(super) const ROWS: &[Row] = &[
         [EIO, BACK, BYTES, BYTES, BYTES],
     ),
     row("has fewer bytes under the same tag", Fault::Shorter(5), [NONE, BYTES, EIO, EIO, EIO]),
+    // Noticed by the copy at hand; without one, nothing tells.
+    row("has other bytes under the same tag", Fault::Lie, [NONE, BYTES, NONE, NONE, NONE]),
     declared(
         "has other bytes under the same tag, where a digest is declared",
         Fault::Lie,
