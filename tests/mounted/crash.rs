@@ -8,8 +8,9 @@ use crate::support::{Body, Item, MIB, Mounted, Origin, Raise, figure, needs, sca
 
 const NAMES: u64 = 12;
 
+/// One is large enough for a crash to find it in the middle of its commit.
 fn len(n: u64) -> u64 {
-    (n + 1) * 300_000 + n
+    if n == NAMES - 1 { 24 * MIB + n } else { (n + 1) * 300_000 + n }
 }
 
 #[test]
@@ -17,7 +18,7 @@ fn every_committed_blob_survives_kill_9_at_any_moment() {
     needs!("fuse");
     let rounds = scaled(12, 100);
     let origin = Origin::start();
-    let mut setup = Mounted::with().args(["--quota", "64MiB"]);
+    let mut setup = Mounted::with().args(["--quota", "256MiB"]);
     for n in 0..NAMES {
         let path = format!("/{n}");
         origin.put(&path, Item::made(1000 + n, len(n)));
@@ -71,6 +72,7 @@ fn every_committed_blob_survives_kill_9_at_any_moment() {
         }
         mounted.settle();
     }
+    assert!(served >= 2 * rounds, "{rounds} kills, and only {served} copies to lose");
     figure(&format!(
         "{rounds} kills, {served} committed copies served without a download, ready within {slowest:?}"
     ));

@@ -161,6 +161,9 @@ fn a_tag_that_changes_between_two_ranges_never_mixes_versions() {
                 let known = matches!(result, Ok(1 | 2) | Err(libc::EIO));
                 assert!(known, "{format}, replaced at request {nth}: {results:?}");
             }
+            // A zip takes more requests than that; a tar is one or two.
+            let struck = origin.item("/a").etag.as_deref() == Some("\"v2\"");
+            assert!(struck || format != "zip", "{format}: request {nth} was never made");
             mounted.settle();
             assert!(matches!(read(&root, 0), Ok(1 | 2)), "{format}: one of them in the end");
             mounted.settle();

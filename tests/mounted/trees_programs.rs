@@ -92,12 +92,13 @@ impl Sample {
         Sample { nginx, tree, expected, _dir: dir }
     }
 
-    /// Mounts one name for each copier and format, so that each meets it cold.
+    /// Mounts one name for each program and format, so that each meets it cold.
     fn mount(&self) -> Mounted {
         let mut catalog = String::new();
-        for copier in COPIERS {
+        let lookers = (0..LOOKERS.len()).map(looker);
+        for program in COPIERS.iter().map(|copier| copier.name.to_owned()).chain(lookers) {
             for format in FORMATS {
-                let name = format!("{}-{format}", copier.name);
+                let name = format!("{program}-{format}");
                 let url = self.nginx.url(&format!("{format}.archive?{name}"));
                 let _ = writeln!(
                     catalog,
@@ -130,6 +131,19 @@ impl Sample {
         std::fs::remove_dir_all(&out).expect("remove the copy");
         let _ = std::fs::remove_dir_all(out.with_extension(format!("{round}.git")));
     }
+
+    /// Has one program look at one tree, and compares what it says.
+    fn look(&self, mounted: &Mounted, n: usize, format: &str, round: &str) {
+        let name = format!("{}-{format}", looker(n));
+        let expected = shell(LOOKERS[n], &self.tree, Path::new(""));
+        let shown = shell(LOOKERS[n], &mounted.path(&name), Path::new(""));
+        assert_eq!(shown, expected, "{name}, {round}: {}", LOOKERS[n]);
+    }
+}
+
+/// Returns what the names begin with that one of the programs that only look is run on.
+fn looker(n: usize) -> String {
+    format!("look{n}")
 }
 
 const FORMATS: &[&str] = &["zip", "tar", "tar.gz"];
@@ -140,7 +154,7 @@ fn shell(script: &str, from: &Path, to: &Path) -> String {
 }
 
 #[test]
-fn programs_copy_trees_cold_and_warm_and_complain_of_nothing() {
+fn programs_take_trees_cold_and_warm_and_complain_of_nothing() {
     needs!("fuse", "nginx", "rsync", "git", "python3", "zip");
     let sample = Sample::new("");
     let mounted = sample.mount();
@@ -150,18 +164,16 @@ fn programs_copy_trees_cold_and_warm_and_complain_of_nothing() {
                 sample.copy(&mounted, copier, format, round);
             }
         }
-    }
-    for looker in LOOKERS {
-        let expected = shell(looker, &sample.tree, Path::new(""));
-        for format in FORMATS {
-            let shown = shell(looker, &mounted.path(&format!("tar-{format}")), Path::new(""));
-            assert_eq!(shown, expected, "{looker}: {format}");
+        for n in 0..LOOKERS.len() {
+            for format in FORMATS {
+                sample.look(&mounted, n, format, round);
+            }
         }
     }
 }
 
 #[test]
-fn programs_copy_trees_while_they_arrive() {
+fn programs_take_trees_while_they_arrive() {
     needs!("fuse", "nginx", "rsync", "git", "python3", "zip");
     // About two seconds for each archive, and all at once.
     let sample = Sample::new("limit_rate 500k;");
@@ -173,6 +185,16 @@ fn programs_copy_trees_while_they_arrive() {
                 scope.spawn(move || {
                     for round in ["first", "second"] {
                         sample.copy(mounted, copier, format, round);
+                    }
+                });
+            }
+        }
+        for n in 0..LOOKERS.len() {
+            for format in FORMATS {
+                let (sample, mounted) = (&sample, &mounted);
+                scope.spawn(move || {
+                    for round in ["first", "second"] {
+                        sample.look(mounted, n, format, round);
                     }
                 });
             }
