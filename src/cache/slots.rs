@@ -1,15 +1,18 @@
 //! How many bodies are received at once, and how those that are slow keep nobody waiting.
+//!
+//! A body waits for its slot before its first byte, and never after: an origin may drop a body that
+//! nobody reads for a while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How often a wait counts as progress.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// How long the pace of a body is measured.
+/// How long a body is waited for in all, until its pace is told.
 const WINDOW: Duration = Duration::from_secs(2);
 
 /// What brings less than this, in bytes per second, needs no slot: neither the memory nor the disk
@@ -25,9 +28,10 @@ pub(super) struct Slots {
 /// A slot; dropping it makes room.
 pub(super) struct Slot(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
-/// How fast a body comes.
+/// How fast a body comes: the time is its origin's alone, not that of our disk.
+#[derive(Default)]
 pub(super) struct Pace {
-    since: Instant,
+    waited: Duration,
     bytes: u64,
 }
 
@@ -55,6 +59,11 @@ impl Slots {
         }
     }
 
+    /// Returns a slot if one is free.
+    pub(super) fn free_one(&self) -> Option<Slot> {
+        self.free.clone().try_acquire_owned().ok().map(Slot)
+    }
+
     /// Says whether somebody waits for a slot.
     pub(super) fn are_wanted(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
@@ -62,23 +71,19 @@ impl Slots {
 }
 
 impl Pace {
-    pub(super) fn new() -> Pace {
-        Pace { since: Instant::now(), bytes: 0 }
-    }
-
-    /// Notes bytes that came.
-    pub(super) fn came(&mut self, bytes: u64) {
+    /// Notes bytes that came after having been waited for.
+    pub(super) fn came(&mut self, bytes: u64, waited: Duration) {
         self.bytes += bytes;
+        self.waited += waited;
     }
 
-    /// Says whether it is slow, at the end of each window.
+    /// Says whether the body is slow, at the end of each window.
     pub(super) fn is_slow(&mut self) -> Option<bool> {
-        let passed = self.since.elapsed();
-        if passed < WINDOW {
+        if self.waited < WINDOW {
             return None;
         }
-        let slow = (self.bytes as f64) < SLOW as f64 * passed.as_secs_f64();
-        *self = Pace::new();
+        let slow = (self.bytes as f64) < SLOW as f64 * self.waited.as_secs_f64();
+        *self = Pace::default();
         Some(slow)
     }
 }
@@ -118,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pace_is_told_once_for_each_window() {
-        let past = Instant::now().checked_sub(WINDOW).unwrap();
-        assert_eq!(Pace::new().is_slow(), None);
-        let mut pace = Pace { since: past, bytes: SLOW };
-        assert_eq!(pace.is_slow(), Some(true));
+    fn a_pace_is_told_once_for_each_window_of_waiting() {
+        let mut pace = Pace::default();
         assert_eq!(pace.is_slow(), None);
-        let mut pace = Pace { since: past, bytes: 0 };
-        pace.came(4 * SLOW);
+        pace.came(SLOW, WINDOW);
+        assert_eq!((pace.is_slow(), pace.is_slow()), (Some(true), None));
+        pace.came(4 * SLOW, WINDOW);
         assert_eq!(pace.is_slow(), Some(false));
+        pace.came(0, WINDOW / 2);
+        assert_eq!(pace.is_slow(), None);
     }
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::task::{JoinError, JoinHandle};
@@ -30,7 +30,7 @@ const FIRST: u64 = 128 << 10;
 /// answered meanwhile, by the same few threads, and a near origin's bytes are always there.
 const POLITE: u64 = 4 << 20;
 
-/// A download that got nothing for this long lends its slot to others.
+/// A body that brings nothing for this long goes on without its slot.
 const LENDS_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a connection ended before its claim.
@@ -45,13 +45,13 @@ pub(super) enum Fault {
 struct Source {
     shared: Arc<Shared>,
     body: Box<dyn Body>,
+    claim: ClaimId,
     /// Where the slot comes from, if it takes one, and the slot.
     slots: Option<Arc<Slots>>,
     slot: Option<Slot>,
-    claim: ClaimId,
+    /// It has had its turn, and is never made to wait again.
+    begun: bool,
     pace: Pace,
-    /// It came so slowly, while others waited, that it goes on without a slot.
-    slow: bool,
 }
 
 /// Bytes that follow each other.
@@ -79,37 +79,36 @@ pub(super) struct Carrier {
 }
 
 impl Source {
-    /// Receives the next bytes; nothing where the claim is to make way while it waits for a slot.
-    /// Where it takes slots, holds one while bytes come, but for a body that is slow.
+    /// Receives the next bytes; nothing where the claim is to make way while it waits for its slot.
     async fn next(mut self) -> (Source, Result<Option<Bytes>, Failure>) {
         let Some(slots) = self.slots.clone() else {
             let came = self.body.chunk().await;
             return (self, came);
         };
-        if let Some(slow) = self.pace.is_slow() {
-            self.slow = slow && (self.slow || slots.are_wanted());
-        }
-        match (&self.slot, self.slow) {
-            (_, true) => self.slot = None,
-            (Some(_), false) => {}
-            (None, false) => {
-                self.slot = tokio::select! {
-                    slot = slots.turn(|| self.shared.queued()) => slot,
-                    () = self.shared.stopped(self.claim) => return (self, Ok(None)),
-                };
+        if !std::mem::replace(&mut self.begun, true) {
+            self.slot = tokio::select! {
+                slot = slots.turn(|| self.shared.queued()) => slot,
+                () = self.shared.stopped(self.claim) => return (self, Ok(None)),
+            };
+        } else if let Some(slow) = self.pace.is_slow() {
+            if slow && slots.are_wanted() {
+                self.slot = None;
+            } else if !slow && self.slot.is_none() {
+                self.slot = slots.free_one();
             }
         }
+        let asked = Instant::now();
         let mut chunk = self.body.chunk();
         let came = match tokio::time::timeout(LENDS_AFTER, &mut chunk).await {
             Ok(came) => came,
             Err(_) => {
-                (self.slot, self.slow) = (None, true);
+                self.slot = None;
                 (&mut chunk).await
             }
         };
         drop(chunk);
         if let Ok(Some(bytes)) = &came {
-            self.pace.came(bytes.len() as u64);
+            self.pace.came(bytes.len() as u64, asked.elapsed());
         }
         (self, came)
     }
@@ -143,11 +142,11 @@ impl Carrier {
         let source = Source {
             shared: self.shared.clone(),
             body,
+            claim: self.claim,
             slots,
             slot: None,
-            claim: self.claim,
-            pace: Pace::new(),
-            slow: false,
+            begun: false,
+            pace: Pace::default(),
         };
         let result = self.receive(source).await;
         let flushed = self.flush().await;

@@ -156,7 +156,7 @@ async fn a_download_that_waits_for_its_turn_is_waited_for() {
     until("each to have begun", || busy.iter().all(|(_, o)| o.version.blob.filled() > 0)).await;
     rig.will(found("last", b"here"));
     let last = rig.open("last").await.unwrap();
-    // Less than a turn.
+    // Shorter than the wait.
     let stall = Duration::from_millis(1500);
     let wait = last.version.blob.wait_for(0..4, stall);
     tokio::pin!(wait);
