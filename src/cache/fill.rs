@@ -36,7 +36,7 @@ use plan::Kind;
 use rest::Rest;
 pub(super) use shared::{Job, Shared};
 use trouble::Trouble;
-use width::Width;
+use width::{Seen, Width};
 
 /// Only bodies of at least this length are filled over several connections.
 const WIDE: u64 = 16 << 20;
@@ -386,8 +386,11 @@ impl Fill {
         let now = Instant::now();
         let Some(length) = self.shared.length else { return };
         let missing = length.saturating_sub(self.shared.blob.filled());
-        let flowing = self.shared.plan().flowing();
-        self.width.sample(now, self.shared.brought(), missing, flowing);
+        let seen = {
+            let plan = self.shared.plan();
+            Seen { filling: plan.count().0, flowing: plan.flowing() }
+        };
+        self.width.sample(now, self.shared.brought(), missing, seen);
         let every = if self.width.settled() { SLOW_TICK } else { TICK };
         if tick.period() != every {
             *tick = interval(every);

@@ -24,6 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a decision stands.
 const STANDS: Duration = Duration::from_secs(10);
 
+/// The connections there are, and those of them that have brought bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) filling: usize,
+    pub(super) flowing: usize,
+}
+
 /// How many connections, and what is being found out about it.
 #[derive(Debug)]
 pub(super) struct Width {
@@ -58,12 +65,15 @@ impl Width {
         matches!(self.phase, Phase::Settled { .. })
     }
 
-    /// Takes in a sample: bytes that have come in all, bytes still missing, and how many
-    /// connections have brought any lately.
-    pub(super) fn sample(&mut self, now: Instant, came: u64, missing: u64, flowing: usize) {
+    /// Takes in a sample: bytes that have come in all, bytes still missing, how many connections
+    /// there are, and how many of them have brought any. There may be fewer than there should:
+    /// others of the same origin may be in the way.
+    pub(super) fn sample(&mut self, now: Instant, came: u64, missing: u64, seen: Seen) {
+        let Seen { filling, flowing } = seen;
         match &mut self.phase {
             Phase::Measuring { since } => {
-                let Some(rate) = measure(since, now, came, flowing >= self.now) else { return };
+                let ready = flowing >= self.now.min(filling.max(1));
+                let Some(rate) = measure(since, now, came, ready) else { return };
                 let left = missing as f64 / rate.max(1.0);
                 if self.now >= self.most || rate >= ENOUGH || left < WORTH.as_secs_f64() {
                     self.phase = Phase::Settled { until: now + STANDS };
@@ -135,7 +145,8 @@ mod tests {
         let mut width = Width::new(most);
         let (mut now, mut came, mut seen) = (Instant::now(), 0, Vec::new());
         while came < total && seen.len() < 10_000 {
-            width.sample(now, came, total - came, width.connections());
+            let all = width.connections();
+            width.sample(now, came, total - came, Seen { filling: all, flowing: all });
             seen.push(width.connections());
             came += rate(width.connections()) / 100;
             now += STEP;
@@ -177,24 +188,45 @@ mod tests {
         let mut width = Width::new(4);
         let mut now = Instant::now();
         for step in 0..400u64 {
-            width.sample(now, step * MB / 10, 1000 * MB, 1);
+            let seen = Seen { filling: width.connections(), flowing: 1 };
+            width.sample(now, step * MB / 10, 1000 * MB, seen);
             now += STEP;
         }
         assert_eq!(width.connections(), 1);
+    }
+
+    /// Others of the same origin take the places of some that there were.
+    #[test]
+    fn fewer_than_there_should_be_are_judged_as_what_they_are() {
+        let mut width = Width::new(4);
+        let (mut now, mut came) = (Instant::now(), 0);
+        let mut run = |width: &mut Width, most: usize| {
+            for _ in 0..2 * STANDS.as_millis() / STEP.as_millis() {
+                let all = width.connections().min(most);
+                width.sample(now, came, 100_000 * MB, Seen { filling: all, flowing: all });
+                came += all as u64 * MB / 2;
+                now += STEP;
+            }
+        };
+        run(&mut width, 4);
+        assert_eq!(width.connections(), 4);
+        run(&mut width, 3);
+        assert!(width.settled(), "{width:?}");
     }
 
     proptest! {
         #[test]
         fn never_more_than_allowed_and_never_none(
             most in 1usize..9,
-            samples in prop::collection::vec((0u64..500, 0u64..50_000_000, any::<u64>(), 0usize..9), 0..200),
+            samples in prop::collection::vec(
+                (0u64..500, 0u64..50_000_000, any::<u64>(), 0usize..9, 0usize..9), 0..200),
         ) {
             let mut width = Width::new(most);
             let (mut now, mut came) = (Instant::now(), 0u64);
-            for (ms, bytes, missing, flowing) in samples {
+            for (ms, bytes, missing, filling, flowing) in samples {
                 now += Duration::from_millis(ms);
                 came += bytes;
-                width.sample(now, came, missing, flowing);
+                width.sample(now, came, missing, Seen { filling, flowing });
                 prop_assert!((1..=most).contains(&width.connections()));
             }
         }
