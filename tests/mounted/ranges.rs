@@ -118,6 +118,25 @@ fn a_reader_ahead_of_the_stream_does_not_wait_for_it() {
 }
 
 #[test]
+fn a_reader_ahead_of_the_rest_of_a_cut_body_does_not_wait_for_it() {
+    needs!("fuse");
+    let origin = Origin::start();
+    let body = Body::made(1, 64 * MIB);
+    origin.put("/a", Item::ranged(1, 64 * MIB).strike(When::Plain, Fault::Cut(MIB), 1));
+    // Only the rest comes that far.
+    origin.hold("/a", At::Byte(2 * MIB));
+    let mounted = Mounted::names(&[("a", &origin.url("/a"))]);
+    let file = File::open(mounted.path("a")).expect("open");
+    origin.wait_held("/a", 1);
+    let mut page = [0; 4096];
+    file.read_exact_at(&mut page, 50 * MIB).expect("read ahead of the rest");
+    assert_eq!(body.differs(50 * MIB, &page), None);
+    origin.release("/a");
+    mounted.wait_complete("a");
+    assert_eq!(std::fs::read(mounted.path("a")).expect("read"), body.all());
+}
+
+#[test]
 fn a_body_that_is_cut_is_gone_on_with() {
     needs!("fuse");
     let origin = Origin::start();

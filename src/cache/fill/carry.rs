@@ -45,7 +45,6 @@ pub(super) enum Fault {
 struct Source {
     shared: Arc<Shared>,
     body: Box<dyn Body>,
-    claim: ClaimId,
     /// Where the slot comes from, if it takes one, and the slot.
     slots: Option<Arc<Slots>>,
     slot: Option<Slot>,
@@ -79,17 +78,14 @@ pub(super) struct Carrier {
 }
 
 impl Source {
-    /// Receives the next bytes; nothing where the claim is to make way while it waits for its slot.
+    /// Receives the next bytes, the first ones once it has a slot.
     async fn next(mut self) -> (Source, Result<Option<Bytes>, Failure>) {
         let Some(slots) = self.slots.clone() else {
             let came = self.body.chunk().await;
             return (self, came);
         };
         if !std::mem::replace(&mut self.begun, true) {
-            self.slot = tokio::select! {
-                slot = slots.turn(|| self.shared.queued()) => slot,
-                () = self.shared.stopped(self.claim) => return (self, Ok(None)),
-            };
+            self.slot = slots.turn(|| self.shared.queued()).await;
         } else if let Some(slow) = self.pace.is_slow() {
             if slow && slots.are_wanted() {
                 self.slot = None;
@@ -142,7 +138,6 @@ impl Carrier {
         let source = Source {
             shared: self.shared.clone(),
             body,
-            claim: self.claim,
             slots,
             slot: None,
             begun: false,
@@ -154,6 +149,9 @@ impl Carrier {
     }
 
     async fn receive(&mut self, source: Source) -> Result<(), Fault> {
+        let shared = self.shared.clone();
+        let stopped = shared.stopped(self.claim);
+        tokio::pin!(stopped);
         let mut receiving = Some(Box::pin(source.next()));
         while receiving.is_some() {
             self.write().await?;
@@ -162,6 +160,8 @@ impl Carrier {
                 written = join(&mut self.writing), if self.writing.is_some() => {
                     self.written(written)?;
                 }
+                // A reader waits for its place, whatever it waits for itself.
+                () = &mut stopped => receiving = None,
                 (source, came) = take(&mut receiving), if !full => {
                     receiving = None;
                     match came {

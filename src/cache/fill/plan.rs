@@ -3,7 +3,7 @@
 //! A *claim* is what one connection is to bring. A *piece* is a claim for bytes that a reader waits
 //! for; a *chunk* is one for bytes that are to come anyway; the *stream* is the answer to a plain
 //! GET, which brings everything from some byte on and cannot be told where to stop. Pieces and
-//! chunks never overlap; the stream makes way for both.
+//! chunks never overlap: what is taken out of a chunk ends it there. The stream makes way for both.
 
 use std::ops::Range;
 
@@ -12,6 +12,9 @@ pub(super) const BLOCK: u64 = 64 << 10;
 
 /// How far ahead of the stream its bytes count as on their way, for those who choose chunks.
 const STREAM_REACH: u64 = 8 << 20;
+
+/// A chunk is shared out, where nothing else is left, if it has more than this to bring.
+const LONG: u64 = 4 * STREAM_REACH;
 
 /// The stream reads on over bytes that others bring, and throws its own away, if they are fewer
 /// than this; a new connection would cost more.
@@ -94,6 +97,11 @@ impl Plan {
             self.ends.push((range.end, range.end - range.start));
         }
         let Range { start, end } = range;
+        if kind != Kind::Stream {
+            // What lies behind is free again.
+            let chunks = self.claims.iter_mut().filter(|claim| claim.kind == Kind::Chunk);
+            chunks.filter(|claim| claim.area().contains(&start)).for_each(|c| c.end = start);
+        }
         let claim =
             Claim { id, kind, begin: start, written: start, at: start, end, stopped: false };
         self.claims.push(claim);
@@ -174,7 +182,7 @@ impl Plan {
         for claim in &self.claims {
             let soon = match claim.kind {
                 Kind::Piece => claim.area(),
-                Kind::Stream | Kind::Chunk => claim.written..claim.end.min(claim.at + near),
+                Kind::Stream | Kind::Chunk => claim.soon(near),
             };
             lacking = without(lacking, &soon);
         }
@@ -189,7 +197,8 @@ impl Plan {
             let taken = match claim.kind {
                 // What has come is on its way to the disk.
                 Kind::Stream => claim.written..claim.at,
-                Kind::Chunk | Kind::Piece => claim.area(),
+                Kind::Chunk => claim.soon(near),
+                Kind::Piece => claim.area(),
             };
             free = without(free, &taken);
         }
@@ -206,13 +215,10 @@ impl Plan {
         length: u64,
         missing: impl Fn(Range<u64>) -> Vec<Range<u64>>,
     ) -> Option<Range<u64>> {
-        let mut free = missing(0..length);
-        for claim in &self.claims {
-            let area = match claim.kind {
-                Kind::Stream => claim.written..claim.end.min(claim.at.saturating_add(STREAM_REACH)),
-                Kind::Chunk | Kind::Piece => claim.area(),
-            };
-            free = without(free, &area);
+        let all = missing(0..length);
+        let mut free = self.free(all.clone(), u64::MAX);
+        if free.is_empty() {
+            free = self.free(all, LONG);
         }
         let from = from.min(length);
         let after = free.iter().find(|range| range.end > from);
@@ -220,6 +226,20 @@ impl Plan {
             .map(|range| range.start.max(from)..range.end)
             .or_else(|| free.first().cloned())?;
         Some(gap.start..gap.end.min(gap.start.saturating_add(size)))
+    }
+
+    /// Returns what no claim will bring. The stream, and chunks with more to come than `long`, have
+    /// claimed only what they reach soon.
+    fn free(&self, missing: Vec<Range<u64>>, long: u64) -> Vec<Range<u64>> {
+        self.claims.iter().fold(missing, |free, claim| {
+            let shares = claim.kind == Kind::Chunk && claim.end.saturating_sub(claim.at) > long;
+            let area = if shares || claim.kind == Kind::Stream {
+                claim.soon(STREAM_REACH)
+            } else {
+                claim.area()
+            };
+            without(free, &area)
+        })
     }
 
     /// Says how many claims there are of the kinds that fill, and of pieces.
@@ -235,8 +255,11 @@ impl Plan {
     }
 
     /// Has the claim that fills the furthest place stop soon, to make way for a piece; none that is
-    /// at its end as soon.
+    /// at its end as soon. One at a time: its end has the next piece looked at.
     pub(super) fn stop_one(&mut self) {
+        if self.claims.iter().any(|claim| claim.stopped) {
+            return;
+        }
         let filling = self.claims.iter_mut().filter(|c| c.kind != Kind::Piece && !c.stopped);
         let filling = filling.filter(|claim| claim.end.saturating_sub(claim.at) > SHORT);
         if let Some(claim) = filling.max_by_key(|claim| claim.at) {
@@ -261,6 +284,11 @@ impl Claim {
     fn area(&self) -> Range<u64> {
         self.written..self.end
     }
+
+    /// Returns the bytes that it has or will have come to when it has brought `near` more.
+    fn soon(&self, near: u64) -> Range<u64> {
+        self.written..self.end.min(self.at.saturating_add(near))
+    }
 }
 
 /// Returns ranges without the bytes of another.
@@ -278,191 +306,4 @@ fn without(ranges: Vec<Range<u64>>, hole: &Range<u64>) -> Vec<Range<u64>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    /// A blob as a list of bytes, a byte standing for a block.
-    fn gaps(present: &[bool]) -> impl Fn(Range<u64>) -> Vec<Range<u64>> {
-        move |range| {
-            let mut found: Vec<Range<u64>> = Vec::new();
-            for (index, there) in present.iter().enumerate() {
-                let block = index as u64 * BLOCK..(index as u64 + 1) * BLOCK;
-                let part = block.start.max(range.start)..block.end.min(range.end);
-                if *there || part.start >= part.end {
-                    continue;
-                }
-                match found.last_mut() {
-                    Some(last) if last.end == part.start => last.end = part.end,
-                    _ => found.push(part),
-                }
-            }
-            found
-        }
-    }
-
-    fn nothing_there(length: u64) -> impl Fn(Range<u64>) -> Vec<Range<u64>> {
-        move |range| {
-            let range = range.start.min(length)..range.end.min(length);
-            if range.is_empty() { Vec::new() } else { vec![range] }
-        }
-    }
-
-    fn taken(range: Range<u64>, go_on: bool) -> Taken {
-        Taken { keep: Vec::from([range]), go_on }
-    }
-
-    #[test]
-    fn a_piece_takes_the_place_of_the_furthest_but_of_none_that_is_about_to_end() {
-        let mut plan = Plan::new(false);
-        let first = plan.claim(Kind::Stream, 0..SHORT);
-        plan.stop_one();
-        let part = SHORT / 4;
-        assert_eq!(plan.take(first, part, nothing_there(MIB)), taken(0..part, true));
-        let chunk = plan.claim(Kind::Chunk, MIB..4 * MIB);
-        plan.stop_one();
-        let came = plan.take(chunk, BLOCK, nothing_there(4 * MIB));
-        assert_eq!(came, taken(MIB..MIB + BLOCK, false));
-        assert_eq!(plan.take(first, part, nothing_there(MIB)), taken(part..2 * part, true));
-    }
-
-    #[test]
-    fn a_lone_stream_keeps_all() {
-        let mut plan = Plan::new(false);
-        let id = plan.claim(Kind::Stream, 0..10 * MIB);
-        let none = |_| panic!("nothing need be looked up");
-        assert_eq!(plan.take(id, MIB, none), taken(0..MIB, true));
-        assert_eq!(plan.take(id, 9 * MIB, none), taken(MIB..10 * MIB, false));
-    }
-
-    #[test]
-    fn the_stream_makes_way_for_pieces_and_goes_round_small_ones() {
-        let missing = nothing_there(100 * MIB);
-        let mut plan = Plan::new(false);
-        let stream = plan.claim(Kind::Stream, 0..100 * MIB);
-        plan.claim(Kind::Piece, 2 * BLOCK..3 * BLOCK);
-        let taken = plan.take(stream, 4 * BLOCK, &missing);
-        assert_eq!(taken.keep, [0..2 * BLOCK, 3 * BLOCK..4 * BLOCK]);
-        assert!(taken.go_on);
-        plan.claim(Kind::Chunk, 5 * BLOCK..5 * BLOCK + 4 * MIB);
-        assert!(plan.take(stream, BLOCK / 2, &missing).go_on);
-        assert!(!plan.take(stream, BLOCK / 2, &missing).go_on, "a whole chunk lies ahead");
-    }
-
-    #[test]
-    fn a_reader_gets_a_piece_unless_its_bytes_are_near() {
-        let missing = nothing_there(100 * MIB);
-        let mut plan = Plan::new(false);
-        plan.claim(Kind::Stream, 0..100 * MIB);
-        let piece = |plan: &Plan, wanted: Range<u64>| plan.piece(&wanted, 100 * MIB, MIB, &missing);
-        assert_eq!(piece(&plan, MIB - 10..MIB), None, "near");
-        assert_eq!(piece(&plan, 5 * MIB + 10..5 * MIB + 20), Some(5 * MIB..5 * MIB + BLOCK));
-        let last = 100 * MIB - 10..100 * MIB;
-        assert_eq!(piece(&plan, last), Some(100 * MIB - BLOCK..100 * MIB));
-        plan.claim(Kind::Piece, 5 * MIB..5 * MIB + BLOCK);
-        assert_eq!(piece(&plan, 5 * MIB + 10..5 * MIB + 20), None, "asked for already");
-        let across = piece(&plan, 5 * MIB + 10..5 * MIB + 2 * BLOCK);
-        assert_eq!(across, Some(5 * MIB + BLOCK..5 * MIB + 3 * BLOCK), "reads on: twice as much");
-    }
-
-    #[test]
-    fn chunks_begin_at_the_reader_and_come_back_to_what_was_left_out() {
-        let missing = nothing_there(32 * MIB);
-        let mut plan = Plan::new(true);
-        let chunk = |plan: &Plan, from| plan.chunk(from, 4 * MIB, 32 * MIB, &missing);
-        assert_eq!(chunk(&plan, 30 * MIB), Some(30 * MIB..32 * MIB));
-        plan.claim(Kind::Chunk, 30 * MIB..32 * MIB);
-        assert_eq!(chunk(&plan, 30 * MIB), Some(0..4 * MIB));
-        plan.claim(Kind::Stream, 0..32 * MIB);
-        assert_eq!(chunk(&plan, 0), Some(8 * MIB..12 * MIB), "ahead of the stream");
-    }
-
-    #[test]
-    fn a_stream_reads_through_what_is_there_only_where_no_range_can_be_asked_for() {
-        let missing = |range: Range<u64>| {
-            let gap = range.start.max(4 * MIB)..range.end;
-            Some(gap).filter(|gap| !gap.is_empty()).into_iter().collect()
-        };
-        let mut plan = Plan::new(true);
-        let stream = plan.claim(Kind::Stream, 0..8 * MIB);
-        assert!(!plan.take(stream, BLOCK, missing).go_on, "the rest is asked for instead");
-        plan.drop_claim(stream);
-        plan.read_through();
-        let stream = plan.claim(Kind::Stream, 0..8 * MIB);
-        assert_eq!(plan.take(stream, BLOCK, missing), Taken { keep: Vec::new(), go_on: true });
-    }
-
-    proptest! {
-        /// Whatever is asked for, and whichever connection dies, every byte is written once.
-        #[test]
-        fn every_byte_is_written_once(
-            present in prop::collection::vec(any::<bool>(), 1..64),
-            steps in prop::collection::vec((0u8..6, 0u64..64, 1u64..6), 0..400),
-        ) {
-            let length = present.len() as u64 * BLOCK;
-            let mut present = present;
-            let mut plan = Plan::new(true);
-            let stream = plan.claim(Kind::Stream, 0..length);
-            // Each claim with what has come and is not written yet.
-            let mut live: Vec<(ClaimId, Vec<Range<u64>>)> = vec![(stream, Vec::new())];
-            let write = |plan: &mut Plan, present: &mut [bool], id, batch: &mut Vec<Range<u64>>| {
-                for range in batch.drain(..) {
-                    for block in range.start / BLOCK..range.end.div_ceil(BLOCK) {
-                        let there = &mut present[block as usize];
-                        assert!(!*there, "written twice");
-                        *there = true;
-                    }
-                    plan.written(id, range.end);
-                }
-            };
-            for (what, at, some) in steps {
-                let which = at as usize % live.len().max(1);
-                match what {
-                    0 => {
-                        let wanted = (at * BLOCK).min(length)..((at + some) * BLOCK).min(length);
-                        let piece = plan.piece(&wanted, length, BLOCK, gaps(&present));
-                        if let Some(piece) = piece {
-                            prop_assert!(!piece.is_empty() && piece.end <= length);
-                            live.push((plan.claim(Kind::Piece, piece), Vec::new()));
-                        }
-                    }
-                    1 => {
-                        let chunk = plan.chunk(at * BLOCK, some * BLOCK, length, gaps(&present));
-                        if let Some(chunk) = chunk {
-                            prop_assert!(!chunk.is_empty() && chunk.end <= length);
-                            live.push((plan.claim(Kind::Chunk, chunk), Vec::new()));
-                        }
-                    }
-                    2 if !live.is_empty() => {
-                        let (id, mut batch) = live.remove(which);
-                        write(&mut plan, &mut present, id, &mut batch);
-                        plan.drop_claim(id);
-                    }
-                    3 if !live.is_empty() => {
-                        let (id, batch) = &mut live[which];
-                        write(&mut plan, &mut present, *id, batch);
-                    }
-                    _ if !live.is_empty() => {
-                        let (id, batch) = &mut live[which];
-                        batch.extend(plan.take(*id, some * BLOCK, gaps(&present)).keep);
-                    }
-                    _ => {}
-                }
-            }
-            for (id, mut batch) in live {
-                write(&mut plan, &mut present, id, &mut batch);
-                plan.drop_claim(id);
-            }
-            // What nobody claims can be claimed.
-            while let Some(chunk) = plan.chunk(0, length, length, gaps(&present)) {
-                for block in chunk.start / BLOCK..chunk.end.div_ceil(BLOCK) {
-                    present[block as usize] = true;
-                }
-            }
-            prop_assert!(present.iter().all(|there| *there));
-        }
-    }
-}
+mod tests;
