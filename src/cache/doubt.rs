@@ -40,34 +40,55 @@ pub(super) fn expected(source: &Source, head: &Head) -> Option<Digest> {
     source.digest.clone().or_else(|| head.digest.clone())
 }
 
-impl Doubt {
-    /// Returns the doubt that a failure leaves about what was claimed, and the failure as it is to
-    /// be taken, given the doubt there was before.
-    pub(super) fn after(
-        before: Option<&Doubt>,
-        claim: Option<Claim>,
-        (error, pieces): (OpenError, bool),
+/// A version on its way, and what was held against it before. What is held now is its entry's.
+pub(super) struct Charge {
+    claim: Option<Claim>,
+    before: Option<Doubt>,
+}
+
+impl Charge {
+    /// Takes up what is held against the version that a head offers.
+    pub(super) fn take(held: &mut Option<Doubt>, source: &Source, head: &Head) -> Charge {
+        Charge { claim: Claim::of(source, head), before: held.take() }
+    }
+
+    /// Says whether one answer is to bring all of it, which tells who was wrong.
+    pub(super) fn wants_one_answer(&self) -> bool {
+        matches!((&self.before, &self.claim), (Some(Doubt::Pieces(held)), Some(claim)) if held == claim)
+    }
+
+    /// Notes that the origin has another version meanwhile, before anybody learns of it. Returns the
+    /// failure as it is to be taken.
+    pub(super) fn changed(
+        &self,
+        held: &mut Option<Doubt>,
+        error: OpenError,
         version: &Version,
-    ) -> (Option<Doubt>, OpenError) {
-        let Some(claim) = claim else { return (None, error) };
-        if pieces {
-            return (Some(Doubt::Pieces(claim)), error);
+    ) -> OpenError {
+        let Some(doubt) = self.claim.clone().map(Doubt::Changed) else { return error };
+        let again = self.before.as_ref() == Some(&doubt);
+        held.get_or_insert(doubt);
+        if !again {
+            return error;
         }
-        if error.why != Refusal::Changed {
-            return (None, error);
-        }
-        let doubt = Doubt::Changed(claim);
-        let error = match before == Some(&doubt) {
-            true => OpenError::new(
-                Refusal::BadBody,
-                format!(
-                    "{}; it says so each time, and goes on to offer {}",
-                    error.message,
-                    version.validators.strong().unwrap_or("it")
-                ),
-            ),
-            false => error,
+        let text = format!(
+            "{}; it says so each time, and goes on to offer {}",
+            error.message,
+            version.validators.strong().unwrap_or("it")
+        );
+        OpenError::new(Refusal::BadBody, text)
+    }
+
+    /// Notes how it failed. What tells nothing of what was held against it leaves that as it was.
+    pub(super) fn failed(self, held: &mut Option<Doubt>, why: Refusal, pieces: bool) {
+        let doubt = match why {
+            Refusal::Digest if pieces => self.claim.map(Doubt::Pieces),
+            Refusal::Digest => None,
+            _ => self.before,
         };
-        (Some(doubt), error)
+        if let Some(doubt) = doubt {
+            // Another download may have found out more since.
+            held.get_or_insert(doubt);
+        }
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::Cache;
-use super::doubt::{Claim, Doubt, expected};
+use super::doubt::{Charge, expected};
 use super::entry::{Entry, Permit, REMEMBERED};
 use super::errand::{beating, check_size, confirm, peek, shown_at};
 use super::error::OpenError;
@@ -79,33 +79,29 @@ pub(super) async fn begin(
         (Some(_), Integrity::Eventual) => head.validators.strong().is_some(),
         (Some(_), Integrity::Strict) => false,
     };
-    let claim = Claim::of(&source, &head);
-    let doubt = permit.entry().state().doubt.take();
-    // In one answer, which tells who was wrong.
-    let in_one = streaming
-        && head.part.is_none()
-        && claim.clone().map(Doubt::Pieces).is_some_and(|pieces| doubt.as_ref() == Some(&pieces));
+    let charge = streaming.then(|| Charge::take(&mut permit.entry().state().doubt, &source, &head));
+    let in_one = head.part.is_none() && charge.as_ref().is_some_and(Charge::wants_one_answer);
     let head = Head { ranges: head.ranges && !in_one, ..head };
     let prepared =
         Download::prepare(cache, &permit, source.clone(), head.clone(), content, have.as_deref());
     let (download, first) = match prepared.await {
         Ok(prepared) => prepared,
-        Err(error) => return Some(Failed { permit, have, error, doubtful: false }),
+        Err(error) => {
+            if let Some(charge) = charge {
+                charge.failed(&mut permit.entry().state().doubt, error.why, false);
+            }
+            return Some(Failed { permit, have, error, doubtful: false });
+        }
     };
     if streaming {
         let version = download.version.clone();
         download.land(permit, have).await;
         let entry = download.entry.clone();
-        match download.receive(first, None).await {
+        match download.receive(first, None, charge).await {
             // So one of the several was wrong.
             Ok(_) if in_one => cache.origin.lied(&source),
             Ok(_) => {}
-            Err(Unmade { error, doubtful }) => {
-                let (doubt, error) =
-                    Doubt::after(doubt.as_ref(), claim, (error, doubtful), &version);
-                entry.state().doubt = doubt;
-                abandon(cache, &entry, &version, error).await;
-            }
+            Err(Unmade { error, .. }) => abandon(cache, &entry, &version, error).await,
         }
         None
     } else {
@@ -118,7 +114,7 @@ pub(super) async fn begin(
             let peek = peek(permit.entry(), &source, &head, length);
             permit.entry().state().peeked = Some((Instant::now(), peek));
         }
-        match download.receive(first, Some(pulse)).await {
+        match download.receive(first, Some(pulse), None).await {
             Ok(pin) => {
                 landing.land(cache, permit, pin, have).await;
                 if let Some(tree) = tree {
@@ -260,7 +256,12 @@ impl Download {
     }
 
     /// Receives the version and commits it. Gives back the pin that held it meanwhile.
-    async fn receive(self, first: Option<First>, pulse: Option<Arc<Pulse>>) -> Result<Pin, Unmade> {
+    async fn receive(
+        self,
+        first: Option<First>,
+        pulse: Option<Arc<Pulse>>,
+        charge: Option<Charge>,
+    ) -> Result<Pin, Unmade> {
         let Download {
             cache,
             entry,
@@ -302,10 +303,19 @@ impl Download {
             && ranges
             && aside::worth_keeping(&cache, &version, error)
         {
+            if let Some(charge) = charge {
+                charge.failed(&mut entry.state().doubt, error.why, false);
+            }
             let part = aside::Part { staging, record, reservation, version };
             aside::put(&cache, &entry, part, error).await;
             return received.map(|()| pin).map_err(Unmade::from);
         }
+        let received = match (received, &charge) {
+            (Err(error), Some(charge)) if error.why == Refusal::Changed => {
+                Err(charge.changed(&mut entry.state().doubt, error, &version))
+            }
+            (received, _) => received,
+        };
         let end = End { source: source.clone(), framing: head.framing, record, keep: version.keep };
         let task = tokio::task::spawn_blocking(move || end.reach(&staging, received));
         let done = beating(pulse.as_deref(), task).await;
@@ -320,6 +330,9 @@ impl Download {
         if let Err(error) = done {
             cache.ledger.committed(id);
             let doubtful = error.why == Refusal::Digest && ranges && pieced;
+            if let Some(charge) = charge {
+                charge.failed(&mut entry.state().doubt, error.why, doubtful);
+            }
             return Err(Unmade { error, doubtful });
         }
         if version.keep {

@@ -65,6 +65,29 @@ async fn a_digest_that_is_corrected_is_not_laid_to_the_origin() {
     assert_eq!(rig.origin.lies.load(Ordering::Relaxed), 0);
 }
 
+/// What the first answer could not tell is still to be told by the next.
+#[tokio::test]
+async fn an_answer_that_is_cut_leaves_the_doubt_as_it_was() {
+    let digest = sha256(&bytes());
+    let eventual = Source { digest, integrity: Integrity::Eventual, ..source("http://h/a") };
+    let rig = Rig::new(table([("a", eventual)]));
+    let fails = async |what: &str| {
+        let opened = rig.open("a").await.unwrap();
+        until(what, || opened.version.blob.broken().is_some()).await;
+        drop(opened);
+        until("it to be noted", || rig.entry("a").last_error().is_some()).await;
+        later().await;
+    };
+    in_pieces(&rig, Arc::new(vec![9; LEN]));
+    fails("wrong pieces").await;
+    rig.will(Reply::Body(ranged("1"), bytes()[..2 << 20].to_vec()));
+    fails("a cut").await;
+    assert_eq!(rig.origin.ranges.lock().unwrap().len(), 1, "the rest is not asked for");
+    rig.will(Reply::Body(ranged("1"), bytes().to_vec()));
+    committed(&rig.open("a").await.unwrap()).await;
+    until("who was wrong", || rig.origin.lies.load(Ordering::Relaxed) == 1).await;
+}
+
 /// The origin says in the middle of each body that it has another version, and goes on to offer
 /// the same.
 #[tokio::test]
@@ -81,13 +104,16 @@ async fn a_version_that_changes_each_time_does_not_withhold_the_copy_at_hand() {
         body.send(Ok(vec![2; 1 << 20].into())).unwrap();
         body.send(Err(failure(FailureKind::BadAnswer))).unwrap();
         until("the end", || opened.version.blob.broken().is_some()).await;
+        let superseded = opened.version.blob.broken().unwrap().superseded;
         until("what was before", || {
             rig.entry("a").version().is_some_and(|version| version.complete())
         })
         .await;
+        superseded
     };
-    changes().await;
-    changes().await;
+    // Whoever comes upon the second one first is to take it as a failure.
+    assert!(changes().await);
+    assert!(!changes().await);
     // Remembered now, as any other failure, and excused by the copy.
     until("the failure to be noted", || rig.entry("a").last_error().is_some()).await;
     let asked = rig.asked();
