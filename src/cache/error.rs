@@ -87,6 +87,7 @@ impl From<TreeError> for OpenError {
             Why::Damaged | Why::Limit | Why::Encrypted | Why::Method => Refusal::Archive,
             Why::TooLarge => Refusal::TooLarge,
             Why::NoRoom => Refusal::HardLimit,
+            Why::DiskFull => Refusal::DiskFull,
             Why::Silent => Refusal::Silent,
             Why::Broken => Refusal::BadBody,
             Why::Disk => Refusal::Store,

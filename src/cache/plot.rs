@@ -112,7 +112,8 @@ fn weight(bytes: u64) -> u64 {
 fn refusal(error: &OpenError) -> TreeError {
     let why = match error.why {
         Refusal::TooLarge => Why::TooLarge,
-        Refusal::HardLimit | Refusal::DiskFull => Why::NoRoom,
+        Refusal::HardLimit => Why::NoRoom,
+        Refusal::DiskFull => Why::DiskFull,
         _ => Why::Disk,
     };
     TreeError { errno: error.errno, ..TreeError::new(why, error.message.clone()) }

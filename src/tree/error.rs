@@ -11,8 +11,10 @@ pub enum Why {
     Limit,
     /// The archive and what it unpacks to do not fit the hard limit: EFBIG.
     TooLarge,
-    /// There is no room now: ENOSPC.
+    /// There is no room below the hard limit now: ENOSPC.
     NoRoom,
+    /// There is no room on the disk now: ENOSPC.
+    DiskFull,
     /// The member is encrypted: EACCES on it alone.
     Encrypted,
     /// The member is packed by a method that is not known: EIO on it alone.
@@ -23,6 +25,13 @@ pub enum Why {
     Broken,
     /// The disk failed: EIO.
     Disk,
+}
+
+impl Why {
+    /// Says whether there was no room, which may be there later.
+    pub(super) fn is_room(self) -> bool {
+        matches!(self, Why::NoRoom | Why::DiskFull)
+    }
 }
 
 /// Why an archive, or one of its members, cannot be shown. Its text names the member and holds no
@@ -44,7 +53,7 @@ impl TreeError {
         let errno = match why {
             Why::Damaged | Why::Limit | Why::Method | Why::Broken | Why::Disk => libc::EIO,
             Why::TooLarge => libc::EFBIG,
-            Why::NoRoom => libc::ENOSPC,
+            Why::NoRoom | Why::DiskFull => libc::ENOSPC,
             Why::Encrypted => libc::EACCES,
             Why::Silent => libc::ETIMEDOUT,
         };

@@ -48,7 +48,7 @@ pub trait Room: Send + Sync {
     /// What is written lies between a `grow` and the next [`settled`](Room::settled).
     ///
     /// # Errors
-    /// [`Why::NoRoom`], [`Why::TooLarge`].
+    /// [`Why::NoRoom`], [`Why::DiskFull`], [`Why::TooLarge`].
     fn grow(&self, bytes: u64) -> Pending<'_, Result<(), TreeError>>;
 
     /// Refuses a tree whose archive and unpacked bytes could never fit, or that was refused before.
@@ -315,7 +315,7 @@ fn refused(errno: i32, what: &str) -> TreeError {
 /// Returns the error for what the disk said.
 fn disk(what: &str, error: &std::io::Error) -> TreeError {
     let full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
-    let why = if full { Why::NoRoom } else { Why::Disk };
+    let why = if full { Why::DiskFull } else { Why::Disk };
     TreeError::new(why, format!("{what}: {error}"))
 }
 

@@ -38,6 +38,7 @@ mod trees_lookup;
 mod trees_only;
 mod trees_origin;
 mod trees_programs;
+mod trees_room;
 mod trees_same;
 mod versions;
 mod ways;

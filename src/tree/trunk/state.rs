@@ -381,6 +381,22 @@ pub(super) async fn blocking<T: Send + 'static>(
     done.map_err(|_| TreeError::new(Why::Broken, "the daemon is stopping"))
 }
 
+/// Runs what may have to wait for bytes or for room on a thread of its own: those that wait for the
+/// disk are few, and are what brings both.
+///
+/// # Errors
+/// The system gives no thread, or the daemon is stopping.
+pub(super) async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, TreeError> {
+    let (done, result) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new().name("stream".to_owned());
+    // Nobody is left to be told where the tree is not needed any more.
+    let started = thread.spawn(move || drop(done.send(work())));
+    started.map_err(|error| disk("there is no thread to unpack with", &error))?;
+    result.await.map_err(|_| TreeError::new(Why::Broken, "the daemon is stopping"))
+}
+
 fn broken(broken: Broken) -> TreeError {
     TreeError { why: Why::Broken, errno: broken.errno, message: broken.message }
 }

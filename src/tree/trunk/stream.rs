@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::gate::{Arriving, Asked, Gate};
 use super::purse::Worker;
 use super::sprout::{room_for, save_now};
-use super::state::{State, blocking};
+use super::state::{State, apart};
 use super::whole::{self, Whole};
 use super::{decode, disk};
 use crate::tree::error::{TreeError, Why};
@@ -42,7 +42,7 @@ pub(super) async fn build(state: &Arc<State>, format: Format) -> Result<(), Tree
     pass.renew(state).await;
     let reading = {
         let (state, gate, pass) = (state.clone(), gate.clone(), pass.clone());
-        blocking(move || {
+        apart(move || {
             let read = read(&state, &gate, format, archive);
             pass.give_back();
             // What the gate says comes first: a stream that ends early looks damaged as well.
@@ -111,7 +111,7 @@ async fn fund(state: &State, gate: &Gate, pass: &Pass) -> Infallible {
                         gate.grant(bytes);
                         continue;
                     }
-                    Err(error) if error.why == Why::NoRoom => error,
+                    Err(error) if error.why.is_room() => error,
                     Err(error) => {
                         gate.fail(error);
                         std::future::pending().await
@@ -152,15 +152,29 @@ fn read(
     let index = builder.finish()?;
     state.room.fits(index.unpacked())?;
     let sealed = whole::seal(&index, 0);
-    gate.book(room_for(&sealed))?;
-    if !plain {
-        state.canopy.fill_all(index.contents()).map_err(unusable)?;
-        state.room.unpacked(index.contents());
+    loop {
+        gate.book(room_for(&sealed))?;
+        if plain {
+            break;
+        }
+        let Err(error) = state.canopy.fill_all(index.contents()) else {
+            state.room.unpacked(index.contents());
+            break;
+        };
+        rest(gate, unusable(error))?;
     }
     let whole = Whole::new(index, 0, &[], archive, &state.canopy).map_err(unusable)?;
     state.publish(whole);
     save_now(state, &sealed);
     Ok(())
+}
+
+/// Stands still where others have filled the disk; nothing is booked any more after. Blocks.
+///
+/// # Errors
+/// Any other error, and that the stream has failed.
+fn rest(gate: &Gate, error: TreeError) -> Result<(), TreeError> {
+    if error.why.is_room() { gate.stand_still(error) } else { Err(error) }
 }
 
 /// Takes the members of a tar: into the index, and their bytes into the tree's file.
@@ -241,12 +255,7 @@ impl Sink for Sieve<'_> {
             self.book(blocks(after) - blocks(current.written))?;
             let written = self.data.write_all_at(bytes, current.content.at + current.written);
             let Err(error) = written else { break };
-            let error = disk("what is unpacked cannot be written", &error);
-            if error.why != Why::NoRoom {
-                return Err(error);
-            }
-            // Others have filled the disk.
-            self.gate.stand_still(error)?;
+            rest(self.gate, disk("what is unpacked cannot be written", &error))?;
             self.booked = 0;
         }
         current.written = after;

@@ -96,3 +96,24 @@ async fn a_stream_without_room_stands_still_and_goes_on_when_there_is_some() {
     assert!(read(&tree, node_of_first).await.unwrap() == first);
     rig.settles(&blob).await;
 }
+
+#[test]
+fn streams_that_stand_still_take_no_thread_from_others() {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.max_blocking_threads(2).enable_all().build().unwrap();
+    let all = async {
+        let mut standing = Vec::new();
+        for seed in 0..4 {
+            let rig = Rig::new();
+            let blob = rig.whole(&gzip(&tars::tar([tars::file("large", content(seed, 12 << 20))])));
+            rig.books.most.store(9 << 20, Ordering::SeqCst);
+            let tree = rig.tree(&blob);
+            assert_eq!(tree.whole().await.err().unwrap().why, Why::NoRoom);
+            standing.push((rig, tree));
+        }
+        let rig = Rig::new();
+        let files = files(30, |_| 2000);
+        compare(&rig.tree(&rig.whole(&zip(&files))), &files).await;
+    };
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, all).await }).expect("in time");
+}
