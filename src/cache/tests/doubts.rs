@@ -65,6 +65,26 @@ async fn a_digest_that_is_corrected_is_not_laid_to_the_origin() {
     assert_eq!(rig.origin.lies.load(Ordering::Relaxed), 0);
 }
 
+/// As above, of digests that the answers give.
+#[tokio::test]
+async fn another_digest_is_another_claim() {
+    let rig = Rig::new(table([("a", source("http://h/a"))]));
+    let with = |digest| Head { digest, ..ranged("1") };
+    let first = Head { part: Some(0..1 << 20), ..with(sha256(b"misspelt")) };
+    rig.will(Reply::Body(first, bytes()[..1 << 20].to_vec()));
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Of(bytes()));
+    let opened = rig.open("a").await.unwrap();
+    until("the end", || opened.version.blob.broken().is_some()).await;
+    drop(opened);
+    until("it to be noted", || rig.entry("a").last_error().is_some()).await;
+    assert!(rig.entry("a").state().doubt.is_some());
+    later().await;
+    rig.will(Reply::Body(with(sha256(&bytes())), bytes().to_vec()));
+    committed(&rig.open("a").await.unwrap()).await;
+    later().await;
+    assert_eq!(rig.origin.lies.load(Ordering::Relaxed), 0);
+}
+
 /// What the first answer could not tell is still to be told by the next.
 #[tokio::test]
 async fn an_answer_that_is_cut_leaves_the_doubt_as_it_was() {
