@@ -12,8 +12,9 @@ impl TempDir {
     /// Makes a directory that anyone may enter.
     pub(crate) fn new() -> TempDir {
         use std::os::unix::fs::PermissionsExt;
+        let run = std::env::var("CACHED_DOWNLOADS_TEST_RUN").unwrap_or_default();
         let dir = tempfile::Builder::new()
-            .prefix("cached-downloads-test")
+            .prefix(&format!("cached-downloads-test{run}"))
             .tempdir()
             .expect("make a temporary directory")
             .keep();
