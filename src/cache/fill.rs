@@ -32,7 +32,7 @@ use crate::origin::{Body, Failure, FailureKind};
 use carry::Fault;
 use connection::{Connection, Ended, Ending};
 pub(super) use grant::GROWTH;
-use plan::Kind;
+use plan::{ClaimId, Kind, Plan};
 use rest::Rest;
 pub(super) use shared::{Job, Shared};
 use trouble::Trouble;
@@ -48,6 +48,9 @@ const LARGEST_CHUNK: u64 = 64 << 20;
 
 /// A reader waits for bytes that are fewer than this ahead of a connection, at least.
 const NEAR: u64 = 1 << 20;
+
+/// How soon a reader for whom there was no place is looked at again.
+const CROWDED: Duration = Duration::from_millis(10);
 
 /// How often the rate is looked at while the number of connections is being decided, and after.
 const TICK: Duration = Duration::from_millis(10);
@@ -90,6 +93,8 @@ pub(super) struct Fill {
     latency: Duration,
     began: Instant,
     rest: Rest,
+    /// Where a reader waits for whom there was no place: the next to be served.
+    turned_away: Option<u64>,
     noting: Option<JoinHandle<()>>,
 }
 
@@ -113,6 +118,7 @@ impl Fill {
             latency: Duration::ZERO,
             began: Instant::now(),
             rest: Rest::default(),
+            turned_away: None,
             noting: None,
         }
     }
@@ -143,7 +149,7 @@ impl Fill {
                 Some(part) => (Kind::Chunk, part),
                 None => (Kind::Stream, 0..self.shared.length.unwrap_or(u64::MAX)),
             };
-            self.start(kind, range, Some(body));
+            self.begin(kind, range, Some(body));
         }
         let (shared, stopping) = (self.shared.clone(), self.shared.cache.stopping());
         tokio::pin!(stopping);
@@ -164,7 +170,7 @@ impl Fill {
             }
             if self.pause.is_none_or(|until| until <= Instant::now()) {
                 self.pause = None;
-                if shared.plan().count().0 == 0 {
+                if shared.plan().count().0 == 0 && self.turned_away.is_none() {
                     // It begins where a reader waits, who then needs no piece.
                     self.follow();
                 }
@@ -191,6 +197,7 @@ impl Fill {
                 () = shared.noted() => self.note(),
                 _ = tick.tick(), if looking => self.look(&mut tick),
                 () = at(wake), if wake.is_some() => {}
+                () = tokio::time::sleep(CROWDED), if self.turned_away.is_some() => {}
                 () = pressed => {}
                 () = &mut stopping => return Ok(Filled::Aside),
             }
@@ -216,29 +223,41 @@ impl Fill {
 
     /// Asks for what readers wait for and nobody brings soon.
     async fn serve(&mut self) -> Result<(), OpenError> {
+        let next = self.turned_away.take().unwrap_or(0);
         let Some(length) = self.shared.length.filter(|_| self.offered) else { return Ok(()) };
-        let wanted = self.shared.blob.wanted();
+        let mut wanted = self.shared.blob.wanted();
+        let before = wanted.partition_point(|range| range.start < next);
+        wanted.rotate_left(before);
         if !wanted.is_empty() {
             self.rest.busy(&self.shared);
         }
-        let ahead = (self.rate() * self.latency.as_secs_f64()) as u64;
+        let near = NEAR.max((self.rate() * self.latency.as_secs_f64()) as u64);
+        let shared = self.shared.clone();
         for range in wanted {
-            let shared = self.shared.clone();
-            let missing = |range| shared.blob.missing(range);
-            let piece = shared.plan().piece(&range, length, NEAR.max(ahead), missing);
-            let Some(piece) = piece else { continue };
-            let (filling, pieces) = shared.plan().count();
-            if pieces >= self.most {
-                return Ok(());
+            let lacking =
+                |plan: &Plan| plan.piece(&range, length, near, |range| shared.blob.missing(range));
+            loop {
+                let Some(piece) = lacking(&shared.plan()) else { break };
+                let (filling, pieces) = shared.plan().count();
+                if filling + pieces >= self.most {
+                    if pieces < self.most {
+                        shared.stop_one(near);
+                    }
+                    self.turned_away = Some(range.start);
+                    return Ok(());
+                }
+                // What it takes out of a chunk is counted twice.
+                let outstanding = shared.plan().outstanding() + (piece.end - piece.start);
+                let needed = shared.blob.filled() + outstanding;
+                shared.grant.ensure(needed.min(length), GROWTH).await?;
+                // It may have come meanwhile, or come near.
+                let choose = |plan: &Plan| lacking(plan).filter(|now| *now == piece);
+                if let Some(chosen) = shared.claim(Kind::Piece, choose) {
+                    let lane = shared.cache.lanes.enter(&shared.source.url);
+                    self.start(lane, Kind::Piece, chosen, None);
+                    break;
+                }
             }
-            if filling + pieces >= self.most {
-                // It stops with its next bytes, and its end brings us here again.
-                shared.stop_one();
-                return Ok(());
-            }
-            let outstanding = shared.plan().outstanding() + (piece.end - piece.start);
-            shared.grant.ensure(shared.blob.filled() + outstanding, GROWTH).await?;
-            self.start(Kind::Piece, piece, None);
         }
         Ok(())
     }
@@ -254,11 +273,6 @@ impl Fill {
             if filling >= self.width.connections() || filling + pieces >= self.most {
                 return;
             }
-            let missing = |range| shared.blob.missing(range);
-            let from = shared.position();
-            let Some(chunk) = shared.plan().chunk(from, self.chunk(length), length, missing) else {
-                return;
-            };
             // The first may always be; one more is not to be one too many for the origin, which may
             // have other bodies to send.
             let (lanes, url) = (&shared.cache.lanes, &shared.source.url);
@@ -267,7 +281,11 @@ impl Fill {
                 _ => lanes.enter_within(url, self.most),
             };
             let Some(lane) = lane else { return };
-            self.start_in(lane, Kind::Chunk, chunk, None);
+            let (from, size) = (shared.position(), self.chunk(length));
+            let missing = |range| shared.blob.missing(range);
+            let choose = |plan: &Plan| plan.chunk(from, size, length, missing);
+            let Some(chosen) = shared.claim(Kind::Chunk, choose) else { return };
+            self.start(lane, Kind::Chunk, chosen, None);
         }
     }
 
@@ -291,13 +309,22 @@ impl Fill {
         if time > 0.0 { self.shared.brought() as f64 / time } else { 0.0 }
     }
 
-    fn start(&mut self, kind: Kind, range: Range<u64>, body: Option<Box<dyn Body>>) {
+    /// Starts the connection that brings what a GET of the whole does, or has brought already.
+    fn begin(&mut self, kind: Kind, range: Range<u64>, body: Option<Box<dyn Body>>) {
         let lane = self.shared.cache.lanes.enter(&self.shared.source.url);
-        self.start_in(lane, kind, range, body);
+        if let Some(chosen) = self.shared.claim(kind, |_| Some(range)) {
+            self.start(lane, kind, chosen, body);
+        }
     }
 
-    fn start_in(&mut self, lane: Lane, kind: Kind, range: Range<u64>, body: Option<Box<dyn Body>>) {
-        let connection = Connection::new(&self.shared, kind, range, lane);
+    fn start(
+        &mut self,
+        lane: Lane,
+        kind: Kind,
+        chosen: (ClaimId, Range<u64>),
+        body: Option<Box<dyn Body>>,
+    ) {
+        let connection = Connection::new(&self.shared, kind, chosen, lane);
         self.connections.spawn(connection.run(body));
     }
 
@@ -308,8 +335,11 @@ impl Fill {
             self.latency = latency;
         }
         match ending {
+            Ending::MadeWay => Ok(()),
             Ending::Done => {
-                self.trouble.came(gained);
+                if gained > 0 {
+                    self.trouble.came(gained);
+                }
                 self.offered |= kind != Kind::Stream;
                 self.ended |= kind == Kind::Stream && self.shared.length.is_none();
                 Ok(())
@@ -343,7 +373,7 @@ impl Fill {
     /// Fetches the whole body once more, for what is still missing of it.
     fn again(&mut self) {
         let length = self.shared.length.unwrap_or(u64::MAX);
-        self.start(Kind::Stream, 0..length, None);
+        self.begin(Kind::Stream, 0..length, None);
     }
 
     fn changed(&self) -> OpenError {

@@ -136,6 +136,70 @@ fn a_reader_ahead_of_the_rest_of_a_cut_body_does_not_wait_for_it() {
     assert_eq!(std::fs::read(mounted.path("a")).expect("read"), body.all());
 }
 
+/// Mounts `/a` of an origin that is to have so many connections.
+fn with_connections(connections: usize, origin: &Origin) -> Mounted {
+    let setup = Mounted::with();
+    let config = setup.dir().join("config.toml");
+    let text = format!("[origins.\"127.0.0.1\"]\nconnections = {connections}\n");
+    std::fs::write(&config, text).expect("write the configuration");
+    let args = ["--config".to_owned(), config.display().to_string()];
+    setup.args(args).download("a", &origin.url("/a")).start()
+}
+
+#[test]
+fn a_reader_does_not_wait_for_an_answer_about_other_bytes() {
+    needs!("fuse");
+    let origin = Origin::start();
+    let body = Body::made(1, 64 * MIB);
+    let item = Item::ranged(1, 64 * MIB).strike(When::Plain, Fault::Cut(MIB), 1);
+    origin.put("/a", item.strike(When::Part, Fault::Silent, 1));
+    let mounted = with_connections(1, &origin);
+    let file = File::open(mounted.path("a")).expect("open");
+    wait_until("the rest is asked for", Duration::from_secs(5), || origin.requests("/a") == 2);
+    let (read, time) = timed(|| body.check_at(&file, 50 * MIB, 4096));
+    read.expect("read ahead of it");
+    assert!(time < Duration::from_secs(3), "{time:?}");
+}
+
+/// Each in its turn, and little is asked for in vain.
+#[test]
+fn more_readers_than_connections_are_all_served() {
+    needs!("fuse");
+    const LEN: u64 = 64 * MIB;
+    const READERS: u64 = 8;
+    for connections in [1, 4] {
+        let origin = Origin::start();
+        let body = Body::made(1, LEN);
+        origin.put("/a", Item { rate: Some(8_000_000), ..Item::ranged(1, LEN) });
+        let mounted = with_connections(connections, &origin);
+        let file = File::open(mounted.path("a")).expect("open");
+        let (slowest, time) = timed(|| {
+            std::thread::scope(|scope| {
+                let (file, body) = (&file, &body);
+                let read = |reader: u64| {
+                    let places = (0..8).map(|n| reader * (LEN / READERS) + n * 512 * KIB);
+                    let times = places.map(|at| timed(|| body.check_at(file, at, 4096)));
+                    let slowest = times.map(|(read, time)| {
+                        read.expect("read a page");
+                        time
+                    });
+                    slowest.max()
+                };
+                let all: Vec<_> = (0..READERS).map(|n| scope.spawn(move || read(n))).collect();
+                all.into_iter().filter_map(|reader| reader.join().expect("a reader")).max()
+            })
+        });
+        let requests = origin.requests("/a");
+        figure(&format!(
+            "{READERS} readers over {connections} connections: {time:.1?}, the slowest read {slowest:.1?}, {requests} requests"
+        ));
+        // The origin learns a little later that one has made way.
+        assert!(origin.most_at_once() <= 2 * connections, "{} at once", origin.most_at_once());
+        assert!(slowest < Some(Duration::from_secs(10)), "{slowest:?}");
+        assert!(requests < 200, "{requests} requests for 64 reads");
+    }
+}
+
 #[test]
 fn a_body_that_is_cut_is_gone_on_with() {
     needs!("fuse");

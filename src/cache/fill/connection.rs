@@ -34,6 +34,8 @@ pub(super) struct Ended {
 pub(super) enum Ending {
     /// As planned.
     Done,
+    /// For a piece, before there was an answer.
+    MadeWay,
     /// Before its end.
     Failed(Fault),
     /// With no usable answer, after all the retries there are.
@@ -51,14 +53,13 @@ enum Got {
 }
 
 impl Connection {
-    /// Claims a range.
+    /// Takes up a claim.
     pub(super) fn new(
         shared: &Arc<Shared>,
         kind: Kind,
-        range: Range<u64>,
+        (claim, range): (ClaimId, Range<u64>),
         lane: Lane,
     ) -> Connection {
-        let claim = shared.plan().claim(kind, range.clone());
         Connection { shared: shared.clone(), kind, claim, range, _lane: lane }
     }
 
@@ -69,9 +70,13 @@ impl Connection {
             Some(body) => Got::Body(body),
             None => {
                 let asked = Instant::now();
-                let got = self.ask().await;
-                latency = Some(asked.elapsed());
-                got
+                tokio::select! {
+                    got = self.ask() => {
+                        latency = Some(asked.elapsed());
+                        got
+                    }
+                    () = self.shared.stopped(self.claim) => Got::Nothing(Ending::MadeWay),
+                }
             }
         };
         let (ending, gained) = match got {

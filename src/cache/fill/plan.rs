@@ -23,6 +23,9 @@ const SKIP: u64 = 1 << 20;
 /// What is left of a claim that ends before another answer would begin.
 const SHORT: u64 = 64 << 10;
 
+/// What a claim brings to those who wait for it before it makes way for others who wait.
+const TURN: u64 = 256 << 10;
+
 /// The largest piece that a reader who reads on in order is given.
 const LARGEST_PIECE: u64 = 8 << 20;
 
@@ -100,7 +103,7 @@ impl Plan {
         if kind != Kind::Stream {
             // What lies behind is free again.
             let chunks = self.claims.iter_mut().filter(|claim| claim.kind == Kind::Chunk);
-            chunks.filter(|claim| claim.area().contains(&start)).for_each(|c| c.end = start);
+            chunks.filter(|c| c.area().contains(&start)).for_each(|c| c.end = start.max(c.at));
         }
         let claim =
             Claim { id, kind, begin: start, written: start, at: start, end, stopped: false };
@@ -254,15 +257,21 @@ impl Plan {
         filling.filter(|claim| claim.at > claim.begin).count()
     }
 
-    /// Has the claim that fills the furthest place stop soon, to make way for a piece; none that is
-    /// at its end as soon. One at a time: its end has the next piece looked at.
-    pub(super) fn stop_one(&mut self) {
+    /// Has the claim that fills the furthest place stop, to make way for a piece; none that is at its
+    /// end as soon, nor one that readers wait for before it has brought them some: it would be
+    /// claimed again, and so they for ever. One at a time.
+    pub(super) fn stop_one(&mut self, wanted: &[Range<u64>], near: u64) {
         if self.claims.iter().any(|claim| claim.stopped) {
             return;
         }
-        let filling = self.claims.iter_mut().filter(|c| c.kind != Kind::Piece && !c.stopped);
-        let filling = filling.filter(|claim| claim.end.saturating_sub(claim.at) > SHORT);
-        if let Some(claim) = filling.max_by_key(|claim| claim.at) {
+        let filling = self.claims.iter_mut().filter(|claim| claim.kind != Kind::Piece);
+        let long = filling.filter(|claim| claim.end.saturating_sub(claim.at) > SHORT);
+        let free = long.filter(|claim| {
+            let soon = claim.soon(near);
+            let awaited = wanted.iter().any(|w| w.start < soon.end && soon.start < w.end);
+            !awaited || claim.at - claim.begin >= TURN
+        });
+        if let Some(claim) = free.max_by_key(|claim| claim.at) {
             claim.stopped = true;
         }
     }

@@ -1,12 +1,13 @@
 //! What the connections of one download share.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::grant::Grant;
-use super::plan::{ClaimId, Plan};
+use super::plan::{ClaimId, Kind, Plan};
 use crate::cache::Cache;
 use crate::cache::entry::Entry;
 use crate::cache::flight::Pulse;
@@ -100,9 +101,22 @@ impl Shared {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has a claim make way for what a reader waits for.
-    pub(super) fn stop_one(&self) {
-        self.plan().stop_one();
+    /// Enters a claim for what `choose` chooses, both in one look at the plan: what others bring
+    /// meanwhile is not to be chosen.
+    pub(super) fn claim(
+        &self,
+        kind: Kind,
+        choose: impl FnOnce(&Plan) -> Option<Range<u64>>,
+    ) -> Option<(ClaimId, Range<u64>)> {
+        let mut plan = self.plan();
+        let range = choose(&plan)?;
+        Some((plan.claim(kind, range.clone()), range))
+    }
+
+    /// Has a claim make way for what a reader waits for, if one may.
+    pub(super) fn stop_one(&self, near: u64) {
+        let wanted = self.blob.wanted();
+        self.plan().stop_one(&wanted, near);
         self.stop.notify_waiters();
     }
 
