@@ -49,6 +49,9 @@ const LARGEST_CHUNK: u64 = 64 << 20;
 /// A reader waits for bytes that are fewer than this ahead of a connection, at least.
 const NEAR: u64 = 1 << 20;
 
+/// What counts as the time that an answer takes to begin; more was spent in asking again.
+const LONGEST_LATENCY: Duration = Duration::from_secs(1);
+
 /// How soon a reader for whom there was no place is looked at again.
 const CROWDED: Duration = Duration::from_millis(10);
 
@@ -175,7 +178,9 @@ impl Fill {
                     self.follow();
                 }
                 self.serve().await?;
-                self.follow();
+                if self.turned_away.is_none() {
+                    self.follow();
+                }
                 if !self.ranges && self.connections.is_empty() {
                     // Whichever connection was the last to end, nobody else brings the rest.
                     self.again();
@@ -197,7 +202,7 @@ impl Fill {
                 () = shared.noted() => self.note(),
                 _ = tick.tick(), if looking => self.look(&mut tick),
                 () = at(wake), if wake.is_some() => {}
-                () = tokio::time::sleep(CROWDED), if self.turned_away.is_some() => {}
+                () = tokio::time::sleep(CROWDED), if self.crowded() => {}
                 () = pressed => {}
                 () = &mut stopping => return Ok(Filled::Aside),
             }
@@ -219,6 +224,13 @@ impl Fill {
 
     fn wide(&self) -> bool {
         self.offered && self.all() && self.shared.length.is_some_and(|length| length >= WIDE)
+    }
+
+    /// Says whether a claim may be about to have had its turn, for which a reader waits.
+    fn crowded(&self) -> bool {
+        let turned_away = self.turned_away.is_some() && self.pause.is_none();
+        // The end of a piece brings us here by itself.
+        turned_away && self.shared.plan().count().1 < self.most
     }
 
     /// Asks for what readers wait for and nobody brings soon.
@@ -332,7 +344,7 @@ impl Fill {
     fn ended(&mut self, ended: Ended) -> Result<(), OpenError> {
         let Ended { kind, gained, latency, ending } = ended;
         if let Some(latency) = latency {
-            self.latency = latency;
+            self.latency = latency.min(LONGEST_LATENCY);
         }
         match ending {
             Ending::MadeWay => Ok(()),
@@ -340,7 +352,7 @@ impl Fill {
                 if gained > 0 {
                     self.trouble.came(gained);
                 }
-                self.offered |= kind != Kind::Stream;
+                self.offered |= self.ranges && kind != Kind::Stream;
                 self.ended |= kind == Kind::Stream && self.shared.length.is_none();
                 Ok(())
             }

@@ -25,7 +25,7 @@ pub(super) struct Ended {
     pub(super) kind: Kind,
     /// Bytes that it brought.
     pub(super) gained: u64,
-    /// How long the head of its answer took.
+    /// How long the head of its answer took, where it had one.
     pub(super) latency: Option<Duration>,
     pub(super) ending: Ending,
 }
@@ -72,7 +72,7 @@ impl Connection {
                 let asked = Instant::now();
                 tokio::select! {
                     got = self.ask() => {
-                        latency = Some(asked.elapsed());
+                        latency = matches!(got, Got::Body(_)).then(|| asked.elapsed());
                         got
                     }
                     () = self.shared.stopped(self.claim) => Got::Nothing(Ending::MadeWay),

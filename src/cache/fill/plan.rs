@@ -1,4 +1,4 @@
-//! Who fetches which bytes of one blob: pure bookkeeping, no waiting, no network.
+//! Who fetches which bytes of one blob: bookkeeping, no waiting, no network.
 //!
 //! A *claim* is what one connection is to bring. A *piece* is a claim for bytes that a reader waits
 //! for; a *chunk* is one for bytes that are to come anyway; the *stream* is the answer to a plain
@@ -6,6 +6,7 @@
 //! chunks never overlap: what is taken out of a chunk ends it there. The stream makes way for both.
 
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 /// What pieces are rounded to: a round trip costs more than these bytes.
 pub(super) const BLOCK: u64 = 64 << 10;
@@ -23,8 +24,10 @@ const SKIP: u64 = 1 << 20;
 /// What is left of a claim that ends before another answer would begin.
 const SHORT: u64 = 64 << 10;
 
-/// What a claim brings to those who wait for it before it makes way for others who wait.
+/// What a claim brings to those who wait for it before it makes way for others who wait, and how
+/// long it has for that: its origin may be silent, or it may have to wait for a slot.
 const TURN: u64 = 256 << 10;
+const TURN_TIME: Duration = Duration::from_secs(1);
 
 /// The largest piece that a reader who reads on in order is given.
 const LARGEST_PIECE: u64 = 8 << 20;
@@ -58,6 +61,7 @@ struct Claim {
     at: u64,
     end: u64,
     stopped: bool,
+    made: Instant,
 }
 
 /// What to do with bytes that came.
@@ -105,9 +109,9 @@ impl Plan {
             let chunks = self.claims.iter_mut().filter(|claim| claim.kind == Kind::Chunk);
             chunks.filter(|c| c.area().contains(&start)).for_each(|c| c.end = start.max(c.at));
         }
-        let claim =
-            Claim { id, kind, begin: start, written: start, at: start, end, stopped: false };
-        self.claims.push(claim);
+        let (begin, written, at) = (start, start, start);
+        let made = Instant::now();
+        self.claims.push(Claim { id, kind, begin, written, at, end, stopped: false, made });
         id
     }
 
@@ -260,7 +264,7 @@ impl Plan {
     /// Has the claim that fills the furthest place stop, to make way for a piece; none that is at its
     /// end as soon, nor one that readers wait for before it has brought them some: it would be
     /// claimed again, and so they for ever. One at a time.
-    pub(super) fn stop_one(&mut self, wanted: &[Range<u64>], near: u64) {
+    pub(super) fn stop_one(&mut self, wanted: &[Range<u64>], near: u64, now: Instant) {
         if self.claims.iter().any(|claim| claim.stopped) {
             return;
         }
@@ -269,7 +273,8 @@ impl Plan {
         let free = long.filter(|claim| {
             let soon = claim.soon(near);
             let awaited = wanted.iter().any(|w| w.start < soon.end && soon.start < w.end);
-            !awaited || claim.at - claim.begin >= TURN
+            let had_turn = claim.at - claim.begin >= TURN || now - claim.made >= TURN_TIME;
+            !awaited || had_turn
         });
         if let Some(claim) = free.max_by_key(|claim| claim.at) {
             claim.stopped = true;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -116,7 +117,7 @@ impl Shared {
     /// Has a claim make way for what a reader waits for, if one may.
     pub(super) fn stop_one(&self, near: u64) {
         let wanted = self.blob.wanted();
-        self.plan().stop_one(&wanted, near);
+        self.plan().stop_one(&wanted, near, Instant::now());
         self.stop.notify_waiters();
     }
 

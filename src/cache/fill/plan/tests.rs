@@ -40,11 +40,11 @@ fn taken(range: Range<u64>, go_on: bool) -> Taken {
 fn a_piece_takes_the_place_of_the_furthest_but_of_none_that_is_about_to_end() {
     let mut plan = Plan::new(false);
     let first = plan.claim(Kind::Stream, 0..SHORT);
-    plan.stop_one(&[], MIB);
+    plan.stop_one(&[], MIB, Instant::now());
     let part = SHORT / 4;
     assert_eq!(plan.take(first, part, nothing_there(MIB)), taken(0..part, true));
     let chunk = plan.claim(Kind::Chunk, MIB..4 * MIB);
-    plan.stop_one(&[], MIB);
+    plan.stop_one(&[], MIB, Instant::now());
     let came = plan.take(chunk, BLOCK, nothing_there(4 * MIB));
     assert_eq!(came, taken(MIB..MIB + BLOCK, false));
     assert_eq!(plan.take(first, part, nothing_there(MIB)), taken(part..2 * part, true));
@@ -56,19 +56,23 @@ fn what_readers_wait_for_does_not_make_way_before_it_has_brought_some() {
     let mut plan = Plan::new(true);
     let chunk = plan.claim(Kind::Chunk, 10 * MIB..100 * MIB);
     let (near, far) = (10 * MIB..10 * MIB + 1, 90 * MIB..90 * MIB + 1);
-    let wanted = [near, far];
-    plan.stop_one(&wanted, MIB);
+    let (wanted, now) = ([near, far], Instant::now());
+    plan.stop_one(&wanted, MIB, now);
     assert!(!plan.is_stopped(chunk), "nothing has come of it");
     assert!(plan.take(chunk, TURN - 1, &missing).go_on);
-    plan.stop_one(&wanted, MIB);
+    plan.stop_one(&wanted, MIB, now);
     assert!(!plan.is_stopped(chunk), "little has come of it");
     assert!(plan.take(chunk, 1, &missing).go_on);
-    plan.stop_one(&wanted, MIB);
+    plan.stop_one(&wanted, MIB, now);
     assert!(plan.is_stopped(chunk), "it is the turn of the other");
     plan.drop_claim(chunk);
     let chunk = plan.claim(Kind::Chunk, 10 * MIB..100 * MIB);
-    plan.stop_one(&wanted[1..], MIB);
+    plan.stop_one(&wanted[1..], MIB, now);
     assert!(plan.is_stopped(chunk), "nobody waits for it");
+    plan.drop_claim(chunk);
+    let chunk = plan.claim(Kind::Chunk, 10 * MIB..100 * MIB);
+    plan.stop_one(&wanted, MIB, Instant::now() + TURN_TIME);
+    assert!(plan.is_stopped(chunk), "it has had its time");
 }
 
 #[test]
