@@ -70,8 +70,8 @@ pub trait Origin: Send + Sync + 'static {
     /// byte, complete length, tag, coding; a multipart answer is refused.
     ///
     /// # Errors
-    /// See [`FailureKind`]; a 206 that does not fit what was asked is [`FailureKind::BadAnswer`],
-    /// and so is a 416 that gives no other length: it denies bytes that the version has.
+    /// See [`FailureKind`]; an answer that does not fit what was asked is none of them, see
+    /// [`RangeAnswer::Unusable`].
     fn range(&self, ask: RangeAsk) -> Pending<'_, Result<RangeAnswer, Failure>>;
 
     /// Returns how many connections may be used for one body of this source; at least 1.
@@ -118,9 +118,12 @@ pub enum RangeAnswer {
     Part(Box<dyn Body>),
     /// The origin has another version now: another tag, another length (also in a 416), or 412.
     Changed,
-    /// The origin sent the whole of the same version, now or within the last five minutes, or is
-    /// known to lie: it has no ranges to give.
+    /// The whole of the same version came, now or within the last five minutes, or the origin is known
+    /// to lie: there are no ranges to be had.
     NotServed,
+    /// What came is no answer to the question: it has another place or length, a weak tag, several
+    /// parts, or a status that makes no sense. The whole may be had all the same.
+    Unusable(Failure),
 }
 
 /// How long a question may be tried before it fails.

@@ -11,6 +11,7 @@
 mod carry;
 mod connection;
 mod grant;
+mod outcome;
 mod plan;
 mod rest;
 mod shared;
@@ -28,9 +29,8 @@ use super::error::OpenError;
 use super::lanes::Lane;
 use super::ledger::Reservation;
 use crate::metrics::Refusal;
-use crate::origin::{Body, Failure, FailureKind};
-use carry::Fault;
-use connection::{Connection, Ended, Ending};
+use crate::origin::{Body, Patience};
+use connection::{Connection, Ended, Errand};
 pub(super) use grant::GROWTH;
 use plan::{ClaimId, Kind, Plan};
 use rest::Rest;
@@ -88,6 +88,8 @@ pub(super) struct Fill {
     /// Whether it is known to serve them. Only then is it asked for bytes that another body, which
     /// is under way, would bring as well.
     offered: bool,
+    /// What comes is left to the connection there is: asking for ranges ahead of it went wrong.
+    alone: bool,
     /// A body whose length was not announced has ended.
     ended: bool,
     /// Nothing new is asked for before.
@@ -116,6 +118,7 @@ impl Fill {
             trouble: Trouble::default(),
             ranges,
             offered,
+            alone: false,
             ended: false,
             pause: None,
             latency: Duration::ZERO,
@@ -226,6 +229,11 @@ impl Fill {
         self.offered && self.all() && self.shared.length.is_some_and(|length| length >= WIDE)
     }
 
+    /// Returns how many connections are to bring what is to come anyway.
+    fn connections(&self) -> usize {
+        if self.alone { 1 } else { self.width.connections() }
+    }
+
     /// Says whether a claim may be about to have had its turn, for which a reader waits.
     fn crowded(&self) -> bool {
         let turned_away = self.turned_away.is_some() && self.pause.is_none();
@@ -266,7 +274,7 @@ impl Fill {
                 let choose = |plan: &Plan| lacking(plan).filter(|now| *now == piece);
                 if let Some(chosen) = shared.claim(Kind::Piece, choose) {
                     let lane = shared.cache.lanes.enter(&shared.source.url);
-                    self.start(lane, Kind::Piece, chosen, None);
+                    self.start(lane, Kind::Piece, chosen, Errand::Ask(Patience::Cold));
                     break;
                 }
             }
@@ -282,7 +290,7 @@ impl Fill {
         let shared = self.shared.clone();
         loop {
             let (filling, pieces) = shared.plan().count();
-            if filling >= self.width.connections() || filling + pieces >= self.most {
+            if filling >= self.connections() || filling + pieces >= self.most {
                 return;
             }
             // The first may always be; one more is not to be one too many for the origin, which may
@@ -297,14 +305,16 @@ impl Fill {
             let missing = |range| shared.blob.missing(range);
             let choose = |plan: &Plan| plan.chunk(from, size, length, missing);
             let Some(chosen) = shared.claim(Kind::Chunk, choose) else { return };
-            self.start(lane, Kind::Chunk, chosen, None);
+            // One more that is refused is done without.
+            let patience = if filling == 0 { Patience::Cold } else { Patience::Warm };
+            self.start(lane, Kind::Chunk, chosen, Errand::Ask(patience));
         }
     }
 
     /// Returns how long a chunk should be: long enough for its round trip not to matter, short
     /// enough for the last ones to end together.
     fn chunk(&self, length: u64) -> u64 {
-        let connections = self.width.connections() as u64;
+        let connections = self.connections() as u64;
         if connections == 1 {
             return length;
         }
@@ -325,102 +335,14 @@ impl Fill {
     fn begin(&mut self, kind: Kind, range: Range<u64>, body: Option<Box<dyn Body>>) {
         let lane = self.shared.cache.lanes.enter(&self.shared.source.url);
         if let Some(chosen) = self.shared.claim(kind, |_| Some(range)) {
-            self.start(lane, kind, chosen, body);
+            let errand = body.map_or(Errand::Ask(Patience::Cold), Errand::Take);
+            self.start(lane, kind, chosen, errand);
         }
     }
 
-    fn start(
-        &mut self,
-        lane: Lane,
-        kind: Kind,
-        chosen: (ClaimId, Range<u64>),
-        body: Option<Box<dyn Body>>,
-    ) {
+    fn start(&mut self, lane: Lane, kind: Kind, chosen: (ClaimId, Range<u64>), errand: Errand) {
         let connection = Connection::new(&self.shared, kind, chosen, lane);
-        self.connections.spawn(connection.run(body));
-    }
-
-    /// Decides what the end of a connection means.
-    fn ended(&mut self, ended: Ended) -> Result<(), OpenError> {
-        let Ended { kind, gained, latency, ending } = ended;
-        if let Some(latency) = latency {
-            self.latency = latency.min(LONGEST_LATENCY);
-        }
-        match ending {
-            Ending::MadeWay => Ok(()),
-            Ending::Done => {
-                if gained > 0 {
-                    self.trouble.came(gained);
-                }
-                self.offered |= self.ranges && kind != Kind::Stream;
-                self.ended |= kind == Kind::Stream && self.shared.length.is_none();
-                Ok(())
-            }
-            Ending::Changed => Err(self.changed()),
-            Ending::NotServed => {
-                self.ranges = false;
-                self.offered = false;
-                self.shared.plan().read_through();
-                tracing::info!(name = %self.shared.entry.name(), "the origin serves no ranges; the body is fetched from its beginning");
-                Ok(())
-            }
-            Ending::Failed(Fault::Final(error)) => Err(error),
-            Ending::Refused(failure) => self.given_up(&failure),
-            Ending::Failed(Fault::Origin(failure)) => {
-                if !self.ranges {
-                    return Err(self.refusal(&failure));
-                }
-                let now = Instant::now();
-                let Some(pause) = self.trouble.failed(gained, now) else {
-                    return self.given_up(&failure);
-                };
-                tracing::debug!(name = %self.shared.entry.name(), %failure, "a body ended early; the rest is asked for");
-                self.shared.cache.counters.resumed.inc();
-                self.pause = Some(now + pause);
-                Ok(())
-            }
-        }
-    }
-
-    /// Fetches the whole body once more, for what is still missing of it.
-    fn again(&mut self) {
-        let length = self.shared.length.unwrap_or(u64::MAX);
-        self.begin(Kind::Stream, 0..length, None);
-    }
-
-    fn changed(&self) -> OpenError {
-        let text = format!(
-            "{}: the origin has another version now than the one being fetched",
-            self.shared.entry.name()
-        );
-        OpenError::new(Refusal::Changed, text)
-    }
-
-    /// Decides what an origin that fails for good means. Where only what is read is fetched, those
-    /// who wait now are refused, and what is there goes on being served: it must not go because
-    /// somebody wanted more while the origin was away.
-    ///
-    /// # Errors
-    /// The failure, where all of the body was to come or the origin says that it has it no more.
-    fn given_up(&mut self, failure: &Failure) -> Result<(), OpenError> {
-        let away = matches!(
-            failure.kind,
-            FailureKind::Unreachable | FailureKind::Silent | FailureKind::Status
-        );
-        let error = self.refusal(failure);
-        if !away || !self.ranges || self.all() || self.shared.length.is_none() {
-            return Err(error);
-        }
-        tracing::warn!(name = %self.shared.entry.name(), why = error.why.as_str(), %error, "a part could not be fetched");
-        self.shared.blob.refuse(&error.broken());
-        self.trouble = Trouble::default();
-        Ok(())
-    }
-
-    fn refusal(&self, failure: &Failure) -> OpenError {
-        let mut error = OpenError::from(failure);
-        error.message = format!("{}: {}", self.shared.entry.name(), error.message);
-        error
+        self.connections.spawn(connection.run(errand));
     }
 
     /// Looks whether more connections would help.

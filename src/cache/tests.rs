@@ -1,5 +1,6 @@
 //! The cache over a scripted origin and a store in a temporary directory.
 
+mod alone;
 mod answers;
 mod catalogs;
 mod cut;
@@ -58,6 +59,8 @@ pub(crate) struct Fake {
     ranged: Mutex<Option<Arc<Vec<u8>>>>,
     /// The ranges asked for.
     pub(crate) ranges: Mutex<Vec<std::ops::Range<u64>>>,
+    /// How many connections are allowed; one at least.
+    pub(crate) connections: AtomicUsize,
     /// How many sources were said to lie.
     pub(crate) lies: AtomicUsize,
 }
@@ -70,6 +73,8 @@ pub(crate) enum PartReply {
     NotServed,
     /// No usable answer.
     Fail(FailureKind),
+    /// An answer to another question.
+    Unusable,
 }
 
 pub(crate) struct Chunks(VecDeque<bytes::Bytes>);
@@ -142,6 +147,7 @@ impl Origin for Fake {
                 RangeAnswer::Part(Box::new(Chunks::of(part)))
             }
             Some(PartReply::Changed) => RangeAnswer::Changed,
+            Some(PartReply::Unusable) => RangeAnswer::Unusable(failure(FailureKind::BadAnswer)),
             Some(PartReply::Fail(kind)) => {
                 return Box::pin(std::future::ready(Err(failure(kind))));
             }
@@ -151,7 +157,7 @@ impl Origin for Fake {
     }
 
     fn connections(&self, _source: &Source) -> usize {
-        1
+        self.connections.load(Ordering::Relaxed).max(1)
     }
 
     fn lied(&self, _source: &Source) {

@@ -1,63 +1,76 @@
-//! Which origins are believed about ranges.
+//! Which ranges can be had, and which are believed.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use url::{Origin as UrlOrigin, Url};
 
-/// How long an origin that sent the whole, or nonsense, for a range is not asked for ranges.
+/// How long a URL of which the whole, or nonsense, came for a range is not asked for ranges.
 const PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// How often at most one origin's lies are told.
 const TELL: Duration = Duration::from_secs(60);
 
-/// Remembers, by scheme, host and port of the configured URL, whose ranges cannot be used. An
-/// origin that lied loses its credit as long as the process lives: there is no way to win it back.
+/// With so many URLs, those whose time is over are forgotten before another is remembered.
+const SWEEP_AT: usize = 1024;
+
+/// Remembers whose ranges cannot be used, by what the catalog configures.
 #[derive(Debug, Default)]
 pub(super) struct Credit {
-    origins: Mutex<HashMap<UrlOrigin, Standing>>,
+    known: Mutex<Known>,
 }
 
-/// What is held against one origin.
-#[derive(Clone, Copy, Debug)]
-enum Standing {
-    /// It serves no ranges, as was last seen at this time.
-    ServesNone(Instant),
-    /// It gave other bytes under the same strong tag; last told at this time.
-    Lied(Instant),
+#[derive(Debug, Default)]
+struct Known {
+    /// The URLs of which no range is served, and when that was last seen. Others of the same origin
+    /// may be served by other means.
+    none: HashMap<Url, Instant>,
+    /// With how many URLs to look whose time is over.
+    sweep_at: usize,
+    /// The origins, by scheme, host and port, that gave other bytes under the same strong tag, and
+    /// when that was last told. They lose their credit as long as the process lives: there is no way
+    /// to win it back.
+    liars: HashMap<UrlOrigin, Instant>,
 }
 
 impl Credit {
-    /// Says whether ranges of this URL may be asked for and believed.
-    pub(super) fn holds(&self, url: &Url, now: Instant) -> bool {
-        let origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
-        match origins.get(&url.origin()) {
-            None => true,
-            Some(Standing::ServesNone(at)) => now.duration_since(*at) >= PAUSE,
-            Some(Standing::Lied(_)) => false,
-        }
+    /// Says whether to ask for ranges of this URL.
+    pub(super) fn serves(&self, url: &Url, now: Instant) -> bool {
+        let known = self.known();
+        let none = known.none.get(url).is_some_and(|seen| now.duration_since(*seen) < PAUSE);
+        !none && !known.liars.contains_key(&url.origin())
     }
 
-    /// Notes that no range is served for this URL.
+    /// Says whether ranges of this URL would be believed.
+    pub(super) fn holds(&self, url: &Url) -> bool {
+        !self.known().liars.contains_key(&url.origin())
+    }
+
+    /// Notes that no range is served of this URL.
     pub(super) fn serves_none(&self, url: &Url, now: Instant) {
-        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
-        let one = origins.entry(url.origin()).or_insert(Standing::ServesNone(now));
-        if let Standing::ServesNone(at) = one {
-            *at = now;
+        let mut known = self.known();
+        known.none.insert(url.clone(), now);
+        if known.none.len() >= known.sweep_at.max(SWEEP_AT) {
+            known.none.retain(|_, seen| now.duration_since(*seen) < PAUSE);
+            known.sweep_at = 2 * known.none.len();
         }
     }
 
     /// Notes a lie. Returns whether it is to be told: not again within a minute.
     pub(super) fn lied(&self, url: &Url, now: Instant) -> bool {
-        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
-        match origins.get(&url.origin()) {
-            Some(Standing::Lied(told)) if now.duration_since(*told) < TELL => false,
+        let mut known = self.known();
+        match known.liars.get(&url.origin()) {
+            Some(told) if now.duration_since(*told) < TELL => false,
             _ => {
-                origins.insert(url.origin(), Standing::Lied(now));
+                known.liars.insert(url.origin(), now);
                 true
             }
         }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -70,16 +83,31 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_without_ranges_is_asked_again_after_a_pause() {
+    fn a_url_without_ranges_is_asked_again_after_a_pause_and_others_meanwhile() {
         let (credit, start) = (Credit::default(), Instant::now());
-        assert!(credit.holds(&url("http://a/x"), start));
+        assert!(credit.serves(&url("http://a/x"), start));
         credit.serves_none(&url("http://a/x"), start);
         let almost = start + PAUSE - Duration::from_secs(1);
-        assert!(!credit.holds(&url("http://a:80/y?q"), almost));
-        for other in ["https://a/x", "http://a:81/x", "http://b/x"] {
-            assert!(credit.holds(&url(other), almost), "{other}");
+        assert!(!credit.serves(&url("http://a:80/x"), almost));
+        assert!(credit.holds(&url("http://a/x")));
+        for other in ["https://a/x", "http://a:81/x", "http://b/x", "http://a/y", "http://a/x?q"] {
+            assert!(credit.serves(&url(other), almost), "{other}");
         }
-        assert!(credit.holds(&url("http://a/x"), start + PAUSE));
+        assert!(credit.serves(&url("http://a/x"), start + PAUSE));
+    }
+
+    #[test]
+    fn what_is_over_is_forgotten() {
+        let (credit, start) = (Credit::default(), Instant::now());
+        for n in 0..3 * SWEEP_AT {
+            credit.serves_none(&url(&format!("http://a/{n}")), start);
+        }
+        assert_eq!(credit.known().none.len(), 3 * SWEEP_AT);
+        for n in 0..2 * SWEEP_AT {
+            credit.serves_none(&url(&format!("http://b/{n}")), start + PAUSE);
+        }
+        assert!(credit.known().none.len() <= 2 * SWEEP_AT);
+        assert!(!credit.serves(&url("http://b/0"), start + PAUSE));
     }
 
     #[test]
@@ -89,7 +117,7 @@ mod tests {
         assert!(credit.lied(&liar, start));
         assert!(!credit.lied(&liar, start + TELL - Duration::from_secs(1)));
         assert!(credit.lied(&liar, start + TELL));
-        credit.serves_none(&liar, start + TELL);
-        assert!(!credit.holds(&liar, start + 1000 * PAUSE));
+        assert!(!credit.holds(&url("http://a/y")));
+        assert!(!credit.serves(&liar, start + 1000 * PAUSE));
     }
 }

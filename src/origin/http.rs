@@ -176,7 +176,7 @@ impl Origin for HttpOrigin {
     fn get(&self, ask: Ask) -> Pending<'_, Result<Answer, Failure>> {
         Box::pin(async move {
             // A beginning is of use only where the rest can be asked for.
-            let beginning = self.credit.holds(&ask.source.url, Instant::now());
+            let beginning = self.credit.serves(&ask.source.url, Instant::now());
             let wants = Wants::representation(&ask, beginning);
             let question = self.question(&ask.source, ask.patience, wants);
             self.pursue(question, |question, reply| self.answer(question, reply)).await
@@ -185,7 +185,7 @@ impl Origin for HttpOrigin {
 
     fn range(&self, ask: RangeAsk) -> Pending<'_, Result<RangeAnswer, Failure>> {
         Box::pin(async move {
-            if !self.credit.holds(&ask.source.url, Instant::now()) {
+            if !self.credit.serves(&ask.source.url, Instant::now()) {
                 return Ok(RangeAnswer::NotServed);
             }
             let question = self.question(&ask.source, ask.patience, Wants::part(&ask));

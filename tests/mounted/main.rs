@@ -5,6 +5,7 @@
 mod support;
 
 mod bad_input;
+mod beside;
 mod churn;
 mod container;
 mod crash;

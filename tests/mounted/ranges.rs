@@ -214,6 +214,24 @@ fn a_body_that_is_cut_is_gone_on_with() {
     assert_eq!(seen[1].header("if-range"), Some("\"v1\""));
 }
 
+/// Ranges are served of some and not of others, by one server.
+#[test]
+fn a_cut_body_is_gone_on_with_beside_another_of_which_no_ranges_are_served() {
+    needs!("fuse");
+    let origin = Origin::start();
+    let none = Item::ranged(1, 3 * MIB).strike(When::Part, Fault::Whole, usize::MAX);
+    origin.put("/none", Item { rate: Some(4_000_000), ..none });
+    let mounted = Mounted::names(&[("none", &origin.url("/none")), ("cut", &origin.url("/cut"))]);
+    let file = File::open(mounted.path("none")).expect("open");
+    file.read_exact_at(&mut [0; 4096], 3 * MIB - 4096).expect("read the end");
+    assert_eq!(asked(&origin.select("/none")).len(), 1, "asked for by range");
+    let cut = Item::ranged(2, 8 * MIB).strike(When::Plain, Fault::Cut(3 * MIB), 1);
+    origin.put("/cut", cut);
+    let bytes = std::fs::read(mounted.path("cut")).expect("read");
+    assert!(bytes == Body::made(2, 8 * MIB).all());
+    assert_eq!(asked(&origin.select("/cut")), [(3 * MIB, 8 * MIB)]);
+}
+
 #[test]
 fn what_is_there_is_kept_over_a_kill() {
     needs!("fuse");

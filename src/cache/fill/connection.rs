@@ -20,6 +20,14 @@ pub(super) struct Connection {
     _lane: Lane,
 }
 
+/// What a connection begins with.
+pub(super) enum Errand {
+    /// A body that is there already.
+    Take(Box<dyn Body>),
+    /// A question, and how long it may be tried.
+    Ask(Patience),
+}
+
 /// What came of a connection.
 pub(super) struct Ended {
     pub(super) kind: Kind,
@@ -44,6 +52,8 @@ pub(super) enum Ending {
     Changed,
     /// The origin serves no ranges.
     NotServed,
+    /// What it answers to a question for a range cannot be used.
+    Unusable(Failure),
 }
 
 /// What a question brought.
@@ -64,14 +74,14 @@ impl Connection {
     }
 
     /// Asks for the range, unless there is a body already, and carries what comes to the disk.
-    pub(super) async fn run(self, body: Option<Box<dyn Body>>) -> Ended {
+    pub(super) async fn run(self, errand: Errand) -> Ended {
         let mut latency = None;
-        let got = match body {
-            Some(body) => Got::Body(body),
-            None => {
+        let got = match errand {
+            Errand::Take(body) => Got::Body(body),
+            Errand::Ask(patience) => {
                 let asked = Instant::now();
                 tokio::select! {
-                    got = self.ask() => {
+                    got = self.ask(patience) => {
                         latency = matches!(got, Got::Body(_)).then(|| asked.elapsed());
                         got
                     }
@@ -86,39 +96,36 @@ impl Connection {
         Ended { kind: self.kind, gained, latency, ending }
     }
 
-    async fn ask(&self) -> Got {
+    async fn ask(&self, patience: Patience) -> Got {
         match (self.kind, self.shared.tag(), self.shared.length) {
             (Kind::Chunk | Kind::Piece, Some(tag), Some(length)) => {
-                self.ask_range(tag.to_owned(), length).await
+                self.ask_range(tag.to_owned(), length, patience).await
             }
-            _ => self.ask_whole().await,
+            _ => self.ask_whole(patience).await,
         }
     }
 
-    async fn ask_range(&self, tag: String, length: u64) -> Got {
+    async fn ask_range(&self, tag: String, length: u64, patience: Patience) -> Got {
         let ask = RangeAsk {
             source: self.shared.source.clone(),
             range: self.range.clone(),
             tag,
             length,
-            patience: Patience::Cold,
+            patience,
         };
         match self.shared.cache.origin.range(ask).await {
             Ok(RangeAnswer::Part(body)) => Got::Body(body),
             Ok(RangeAnswer::Changed) => Got::Nothing(Ending::Changed),
             Ok(RangeAnswer::NotServed) => Got::Nothing(Ending::NotServed),
+            Ok(RangeAnswer::Unusable(failure)) => Got::Nothing(Ending::Unusable(failure)),
             Err(failure) => Got::Nothing(Ending::Refused(failure)),
         }
     }
 
     /// Asks for the whole body once more; it counts only if it is of the same version.
-    async fn ask_whole(&self) -> Got {
-        let ask = Ask {
-            source: self.shared.source.clone(),
-            validators: None,
-            patience: Patience::Cold,
-            first: None,
-        };
+    async fn ask_whole(&self, patience: Patience) -> Got {
+        let ask =
+            Ask { source: self.shared.source.clone(), validators: None, patience, first: None };
         match self.shared.cache.origin.get(ask).await {
             Ok(Answer::Found(head, body))
                 if head.part.is_none()

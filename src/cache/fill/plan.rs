@@ -3,7 +3,8 @@
 //! A *claim* is what one connection is to bring. A *piece* is a claim for bytes that a reader waits
 //! for; a *chunk* is one for bytes that are to come anyway; the *stream* is the answer to a plain
 //! GET, which brings everything from some byte on and cannot be told where to stop. Pieces and
-//! chunks never overlap: what is taken out of a chunk ends it there. The stream makes way for both.
+//! chunks never overlap: what is taken out of a chunk ends it there. The stream makes way for both once
+//! they have brought something; before, nobody knows whether they will.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -60,6 +61,8 @@ struct Claim {
     /// Up to here its bytes have come.
     at: u64,
     end: u64,
+    /// What the stream has come by before anything of this came, and has kept.
+    passed: Range<u64>,
     stopped: bool,
     made: Instant,
 }
@@ -111,7 +114,8 @@ impl Plan {
         }
         let (begin, written, at) = (start, start, start);
         let made = Instant::now();
-        self.claims.push(Claim { id, kind, begin, written, at, end, stopped: false, made });
+        let (passed, stopped) = (start..start, false);
+        self.claims.push(Claim { id, kind, begin, written, at, end, passed, stopped, made });
         id
     }
 
@@ -137,7 +141,8 @@ impl Plan {
         let Some(index) = self.claims.iter().position(|claim| claim.id == id) else {
             return Taken { keep: Vec::new(), go_on: false };
         };
-        let Claim { kind, at, end, stopped, .. } = self.claims[index];
+        let Claim { kind, at, end, stopped, ref passed, .. } = self.claims[index];
+        let passed = passed.clone();
         let came = at..at.saturating_add(length).min(end);
         self.claims[index].at = came.end;
         if !self.shared {
@@ -146,10 +151,19 @@ impl Plan {
         let mut keep = missing(came.clone());
         let mut go_on = !stopped && came.end < end;
         if kind == Kind::Stream {
-            for other in self.claims.iter().filter(|other| other.id != id) {
-                keep = without(keep, &other.area());
+            for other in self.claims.iter_mut().filter(|other| other.id != id) {
+                if other.begun() {
+                    keep = without(keep, &other.area());
+                } else {
+                    other.pass(&came);
+                }
             }
             go_on &= self.through || self.foreign(came.end, id, &missing) < SKIP;
+        } else {
+            keep = without(keep, &passed);
+            if go_on && keep.is_empty() {
+                go_on = !without(missing(came.end..end), &passed).is_empty();
+            }
         }
         Taken { keep, go_on }
     }
@@ -162,7 +176,7 @@ impl Plan {
         missing: &impl Fn(Range<u64>) -> Vec<Range<u64>>,
     ) -> u64 {
         let mut own = missing(at..at + SKIP);
-        for other in self.claims.iter().filter(|other| other.id != id) {
+        for other in self.claims.iter().filter(|other| other.id != id && other.begun()) {
             own = without(own, &other.area());
         }
         own.first().map_or(SKIP, |first| first.start - at)
@@ -255,10 +269,15 @@ impl Plan {
         (self.claims.len() - pieces, pieces)
     }
 
+    /// Says whether one answer goes on bringing what comes.
+    pub(super) fn streams(&self) -> bool {
+        self.claims.iter().any(|claim| claim.kind == Kind::Stream && !claim.stopped)
+    }
+
     /// Says how many of the claims that fill have brought bytes.
     pub(super) fn flowing(&self) -> usize {
         let filling = self.claims.iter().filter(|claim| claim.kind != Kind::Piece);
-        filling.filter(|claim| claim.at > claim.begin).count()
+        filling.filter(|claim| claim.begun()).count()
     }
 
     /// Has the claim that fills the furthest place stop, to make way for a piece; none that is at its
@@ -294,6 +313,21 @@ impl Plan {
 }
 
 impl Claim {
+    /// Says whether anything has come of it.
+    fn begun(&self) -> bool {
+        self.at > self.begin
+    }
+
+    /// Notes what the stream brings of it; that goes on where it was the last time.
+    fn pass(&mut self, came: &Range<u64>) {
+        let part = came.start.max(self.begin)..came.end.min(self.end);
+        if self.passed.is_empty() && !part.is_empty() {
+            self.passed = part;
+        } else {
+            self.passed.end = self.passed.end.max(part.end);
+        }
+    }
+
     /// Returns the bytes that nobody else may bring.
     fn area(&self) -> Range<u64> {
         self.written..self.end

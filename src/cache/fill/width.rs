@@ -105,6 +105,11 @@ impl Width {
         }
     }
 
+    /// Goes on with as many as there are for a while: one more was refused.
+    pub(super) fn refused(&mut self, filling: usize, now: Instant) {
+        self.give_up(filling.clamp(1, self.most), now);
+    }
+
     fn give_up(&mut self, was: usize, now: Instant) {
         self.now = was;
         self.phase = Phase::Settled { until: now + STANDS };

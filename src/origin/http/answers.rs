@@ -14,7 +14,7 @@ use crate::origin::fields;
 use crate::origin::head::{self, Still};
 use crate::origin::partial::{self, Fit, Piece};
 use crate::origin::stats::count;
-use crate::origin::{Answer, Body, FailureKind, Head, RangeAnswer, RangeAsk, Unchanged};
+use crate::origin::{Answer, Body, Failure, FailureKind, Head, RangeAnswer, RangeAsk, Unchanged};
 
 impl HttpOrigin {
     /// Judges the answer to a plain or conditional question, or one for the first bytes.
@@ -56,26 +56,32 @@ impl HttpOrigin {
         Ok(Answer::Found(head, self.body(question, reply, Some(expected))))
     }
 
-    /// Judges the answer to a question for bytes of a known version.
+    /// Judges the answer to a question for bytes of a known version. Of one that is none to it, the
+    /// whole can still be had.
     pub(super) fn range_answer(
         &self,
         ask: &RangeAsk,
         question: &Question<'_>,
         reply: Reply,
     ) -> Result<RangeAnswer, Miss> {
-        let bad = |text: String| Miss::from(Fault::new(FailureKind::BadAnswer, text));
+        let unusable = |fault| Ok(self.unusable(question, fault));
+        let bad = |text| Fault::new(FailureKind::BadAnswer, text);
         match reply.response.status() {
-            StatusCode::PARTIAL_CONTENT => match partial::check(&reply.response, ask)? {
-                Fit::Same => {
+            StatusCode::PARTIAL_CONTENT => match partial::check(&reply.response, ask) {
+                Ok(Fit::Same) => {
                     count(&self.stats.partial);
                     let expected = ask.range.end - ask.range.start;
                     Ok(RangeAnswer::Part(self.body(question, reply, Some(expected))))
                 }
-                Fit::Other => Ok(RangeAnswer::Changed),
+                Ok(Fit::Other) => Ok(RangeAnswer::Changed),
+                Err(fault) => unusable(fault),
             },
             // The whole (RFC 9110, section 13.1.5): If-Range did not hold, or there are no ranges.
             StatusCode::OK => {
-                let head = self.head(question, &reply, None)?;
+                let head = match self.head(question, &reply, None) {
+                    Ok(head) => head,
+                    Err(fault) => return unusable(fault),
+                };
                 let same = head.validators.strong() == Some(&*ask.tag)
                     && head.length.is_none_or(|length| length == ask.length);
                 if !same {
@@ -87,16 +93,23 @@ impl HttpOrigin {
             StatusCode::PRECONDITION_FAILED => Ok(RangeAnswer::Changed),
             StatusCode::RANGE_NOT_SATISFIABLE => match partial::unsatisfied(&reply.response) {
                 Some(length) if length != ask.length => Ok(RangeAnswer::Changed),
-                _ => Err(bad(format!(
+                _ => unusable(bad(format!(
                     "416 Range Not Satisfiable, without another length than the {} bytes known",
                     ask.length
                 ))),
             },
             StatusCode::NOT_MODIFIED => {
-                Err(bad("304 Not Modified to a request without a condition".to_owned()))
+                unusable(bad("304 Not Modified to a request without a condition".to_owned()))
             }
             _ => Err(status(&reply).into()),
         }
+    }
+
+    fn unusable(&self, question: &Question<'_>, fault: Fault) -> RangeAnswer {
+        count(self.stats.failed(fault.kind));
+        self.credit.serves_none(&question.source.url, Instant::now());
+        let message = format!("{}: {}", question.what(), fault.text);
+        RangeAnswer::Unusable(Failure { kind: fault.kind, message, retry_after: None })
     }
 
     fn not_modified(&self, question: &Question<'_>, reply: &Reply) -> Result<Answer, Miss> {
@@ -126,8 +139,10 @@ impl HttpOrigin {
         piece: Option<&Piece>,
     ) -> Result<Head, Fault> {
         let head = head::found(&reply.response, piece, reply.asked_at, reply.at)?;
-        let ranges = head.ranges && self.credit.holds(&question.source.url, Instant::now());
-        Ok(Head { ranges, ..head })
+        let url = &question.source.url;
+        let ranges = head.ranges && self.credit.holds(url);
+        let offered = head.offered && self.credit.serves(url, Instant::now());
+        Ok(Head { ranges, offered, ..head })
     }
 
     fn body(&self, question: &Question<'_>, reply: Reply, expected: Option<u64>) -> Box<dyn Body> {

@@ -89,13 +89,34 @@ fn the_stream_makes_way_for_pieces_and_goes_round_small_ones() {
     let missing = nothing_there(100 * MIB);
     let mut plan = Plan::new(false);
     let stream = plan.claim(Kind::Stream, 0..100 * MIB);
-    plan.claim(Kind::Piece, 2 * BLOCK..3 * BLOCK);
+    let piece = plan.claim(Kind::Piece, 2 * BLOCK..3 * BLOCK);
+    plan.take(piece, 1, &missing);
     let taken = plan.take(stream, 4 * BLOCK, &missing);
     assert_eq!(taken.keep, [0..2 * BLOCK, 3 * BLOCK..4 * BLOCK]);
     assert!(taken.go_on);
-    plan.claim(Kind::Chunk, 5 * BLOCK..5 * BLOCK + 4 * MIB);
+    let chunk = plan.claim(Kind::Chunk, 5 * BLOCK..5 * BLOCK + 4 * MIB);
+    plan.take(chunk, 1, &missing);
     assert!(plan.take(stream, BLOCK / 2, &missing).go_on);
     assert!(!plan.take(stream, BLOCK / 2, &missing).go_on, "a whole chunk lies ahead");
+}
+
+/// An answer that never comes is not to leave a hole behind the stream.
+#[test]
+fn the_stream_makes_no_way_for_what_has_not_begun() {
+    let missing = nothing_there(100 * MIB);
+    let mut plan = Plan::new(false);
+    let stream = plan.claim(Kind::Stream, 0..100 * MIB);
+    let piece = plan.claim(Kind::Piece, 2 * BLOCK..3 * BLOCK);
+    let chunk = plan.claim(Kind::Chunk, 5 * BLOCK..5 * BLOCK + 4 * MIB);
+    let came = plan.take(stream, 4 * BLOCK, &missing);
+    assert_eq!(came, taken(0..4 * BLOCK, true));
+    let came = plan.take(stream, 2 * BLOCK, &missing);
+    assert_eq!(came, taken(4 * BLOCK..6 * BLOCK, true));
+    // What the stream keeps is nobody else's, written or not.
+    assert_eq!(plan.take(piece, 1, &missing), Taken { keep: Vec::new(), go_on: false });
+    let came = plan.take(chunk, 2 * BLOCK, &missing);
+    assert_eq!(came, taken(6 * BLOCK..7 * BLOCK, true));
+    assert!(!plan.take(stream, 1, &missing).go_on, "now it has begun");
 }
 
 #[test]

@@ -1,0 +1,96 @@
+//! Ranges that cannot be had while the whole comes.
+
+use super::*;
+
+const LEN: usize = 3 << 20;
+const STALL: Duration = Duration::from_secs(5);
+const TAIL: std::ops::Range<u64> = LEN as u64 - 4096..LEN as u64;
+
+fn bytes() -> Arc<Vec<u8>> {
+    Arc::new((0..LEN).map(|at| (at * 7 % 251) as u8).collect())
+}
+
+fn ranged() -> Head {
+    Head { ranges: true, offered: true, ..head(Some("1"), Some(LEN as u64)) }
+}
+
+/// Opens a name whose body comes as it is sent, with a second connection allowed.
+async fn streamed(
+    parts: impl IntoIterator<Item = PartReply>,
+) -> (Rig, Opened, mpsc::UnboundedSender<Result<bytes::Bytes, Failure>>) {
+    let rig = Rig::new(table([("a", source("http://h/a"))]));
+    rig.origin.connections.store(2, Ordering::Relaxed);
+    rig.origin.parts.lock().unwrap().extend(parts);
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(ranged(), sent));
+    let opened = rig.open("a").await.unwrap();
+    (rig, opened, body)
+}
+
+fn part(range: std::ops::Range<usize>) -> Result<bytes::Bytes, Failure> {
+    Ok(bytes::Bytes::copy_from_slice(&bytes()[range]))
+}
+
+/// Has somebody read the end, which is asked for at once, and fails.
+async fn read_ahead(rig: &Rig, opened: &Opened) -> tokio::task::JoinHandle<bool> {
+    let blob = opened.version.blob.clone();
+    let reader = tokio::spawn(async move { blob.wait_for(TAIL, STALL).await.is_ok() });
+    until("the question", || !rig.origin.ranges.lock().unwrap().is_empty()).await;
+    reader
+}
+
+fn wrong() -> [(&'static str, PartReply); 4] {
+    [
+        ("nonsense", PartReply::Unusable),
+        ("the whole", PartReply::NotServed),
+        ("another version", PartReply::Changed),
+        ("refused", PartReply::Fail(FailureKind::Status)),
+    ]
+}
+
+#[tokio::test]
+async fn a_reader_ahead_waits_for_the_stream_where_its_range_goes_wrong() {
+    for (what, wrong) in wrong() {
+        let (rig, opened, body) = streamed([wrong]).await;
+        let reader = read_ahead(&rig, &opened).await;
+        body.send(part(0..1 << 20)).unwrap();
+        until("the beginning", || opened.version.blob.filled() >= 1 << 20).await;
+        body.send(part(1 << 20..LEN)).unwrap();
+        drop(body);
+        assert!(reader.await.unwrap(), "{what}");
+        assert!(bytes_of(&opened).await == *bytes(), "{what}");
+        assert_eq!(rig.origin.ranges.lock().unwrap().len(), 1, "{what}: asked once");
+        assert_eq!(rig.asked(), 1, "{what}");
+    }
+}
+
+/// The answer under way was all there was; the rest of it is asked for all the same.
+#[tokio::test]
+async fn the_rest_is_asked_for_where_the_stream_is_cut_after_a_range_went_wrong() {
+    for (what, wrong) in wrong() {
+        let (rig, opened, body) = streamed([wrong]).await;
+        *rig.origin.ranged.lock().unwrap() = Some(bytes());
+        let reader = read_ahead(&rig, &opened).await;
+        body.send(part(0..1 << 20)).unwrap();
+        until("the beginning", || opened.version.blob.filled() >= 1 << 20).await;
+        body.send(Err(failure(FailureKind::BadAnswer))).unwrap();
+        assert!(reader.await.unwrap(), "{what}");
+        assert!(bytes_of(&opened).await == *bytes(), "{what}");
+        // Where the reader is comes first.
+        let asked = rig.origin.ranges.lock().unwrap()[1..].to_vec();
+        assert_eq!(asked, [TAIL, 1 << 20..TAIL.start], "{what}");
+        assert_eq!(rig.asked(), 1, "{what}");
+    }
+}
+
+/// Nobody else brings what is asked for: then the whole does, or nobody.
+#[tokio::test]
+async fn a_rest_that_cannot_be_asked_for_comes_with_the_whole() {
+    let (rig, opened, body) = streamed([PartReply::Unusable]).await;
+    rig.will(Reply::Body(ranged(), bytes().to_vec()));
+    body.send(part(0..1 << 20)).unwrap();
+    until("the beginning", || opened.version.blob.filled() >= 1 << 20).await;
+    body.send(Err(failure(FailureKind::BadAnswer))).unwrap();
+    assert!(bytes_of(&opened).await == *bytes());
+    assert_eq!((rig.asked(), rig.origin.ranges.lock().unwrap().len()), (2, 1));
+}
