@@ -21,7 +21,7 @@ use super::fill::{Fill, Filled, First, GROWTH, Job};
 use super::flight::{Landed, Pulse};
 use super::freshness::JUST_LANDED;
 use super::ledger::{Pin, Reservation};
-use super::lie::Again;
+use super::lie::{Again, Beside};
 use super::room::overhead;
 use super::version::{Unfinished, Version, keeps};
 use crate::metrics::Refusal;
@@ -35,8 +35,8 @@ use place::Place;
 pub(super) enum Content {
     /// The body of an answer.
     Body(Box<dyn Body>),
-    /// A part of the very version that the head describes.
-    Unfinished(Box<Unfinished>),
+    /// A part of the very version that the head describes, and what comes beside it.
+    Unfinished(Box<Unfinished>, Option<First>),
 }
 
 /// A download that has its place on disk.
@@ -53,8 +53,9 @@ struct Download {
     pin: Pin,
     /// Whether the name showed another inode before.
     moves: bool,
-    /// What is at hand of the version that the origin says this is.
+    /// What is at hand of the version that the origin says this is: whole, or in part.
     again: Option<Again>,
+    beside: Option<Beside>,
 }
 
 /// Receives a version for a flight, answers the flight, and goes on until the version is committed
@@ -83,7 +84,7 @@ pub(super) async fn begin(
     let in_one = head.part.is_none() && charge.as_ref().is_some_and(Charge::wants_one_answer);
     let head = Head { ranges: head.ranges && !in_one, ..head };
     let prepared =
-        Download::prepare(cache, &permit, source.clone(), head.clone(), content, have.as_deref());
+        Download::prepare(cache, &permit, source.clone(), head.clone(), content, have.as_ref());
     let (download, first) = match prepared.await {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -175,7 +176,7 @@ impl Download {
         source: Arc<Source>,
         head: Head,
         content: Content,
-        have: Option<&Version>,
+        have: Option<&Arc<Version>>,
     ) -> Result<(Download, Option<First>), OpenError> {
         let entry = permit.entry().clone();
         let name = entry.name().as_str();
@@ -184,10 +185,11 @@ impl Download {
         }
         let expected = expected(&source, &head);
         let again = have.and_then(|version| Again::of(version, &source, &head));
+        let beside = have.and_then(|version| Beside::of(version, &source, &head));
         let allocation = allocation(&source, &head);
         let (unfinished, first) = match content {
             Content::Body(body) => (None, Some(First { body, part: head.part.clone() })),
-            Content::Unfinished(unfinished) => (Some(unfinished.id), None),
+            Content::Unfinished(unfinished, first) => (Some(unfinished.id), first),
         };
         let there = unfinished.map_or(0, |old| cache.ledger.bytes(old));
         let reservation = match allocation {
@@ -240,6 +242,7 @@ impl Download {
             pin,
             moves,
             again,
+            beside,
             entry: entry.clone(),
         };
         Ok((download, first))
@@ -273,6 +276,7 @@ impl Download {
             pin,
             allocation,
             again,
+            beside,
             ..
         } = self;
         let (id, at) = (version.blob.id(), head.at);
@@ -290,6 +294,7 @@ impl Download {
             length,
             ranges: ranges && length.is_some(),
             offered: head.offered,
+            beside,
             pulse: pulse.clone(),
         });
         let (reservation, filled) = fill.run(first).await;

@@ -29,7 +29,7 @@ const REMEMBERED_AT_MOST: Duration = Duration::from_secs(5);
 const RECORD_EVERY: Duration = Duration::from_secs(3600);
 
 /// How much is asked for with the head, where only what is read is fetched.
-const FIRST: u64 = 64 << 10;
+pub(super) const FIRST: u64 = 64 << 10;
 
 /// How often work on the disk counts as progress.
 const BEAT: Duration = Duration::from_secs(5);
@@ -98,7 +98,7 @@ async fn ask(
         (Ok(Answer::NotModified(unchanged)), None) => match kept {
             Some(kept) => {
                 let head = kept.head(unchanged);
-                let content = Content::Unfinished(Box::new(kept.unfinished));
+                let content = Content::Unfinished(Box::new(kept.unfinished), None);
                 fetch(cache, permit, source, head, content, None).await;
             }
             None => confirm_head(permit),

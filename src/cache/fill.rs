@@ -162,6 +162,10 @@ impl Fill {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if let Some(broken) = shared.blob.broken() {
+                // Another version claims to be the same, and is not.
+                return Err(broken.into());
+            }
             if self.whole() {
                 shared.cache.ledger.committing(shared.blob.id());
                 return Ok(Filled::Whole { pieced: shared.pieced() });

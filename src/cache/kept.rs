@@ -6,6 +6,8 @@ use std::time::SystemTime;
 use super::Cache;
 use super::download::Content;
 use super::entry::{Entry, Want};
+use super::errand::FIRST;
+use super::fill::First;
 use super::ledger::Pin;
 use super::version::Unfinished;
 use crate::origin::{Body, Framing, Head, Unchanged};
@@ -63,7 +65,10 @@ impl Kept {
         let tag = head.validators.strong();
         let same_tag = tag.is_some() && tag == record.validators.strong();
         if same_tag && head.length == Some(record.length) && head.ranges {
-            return Content::Unfinished(Box::new(self.unfinished));
+            // Its first bytes are there already, and tell whether it is.
+            let part = head.part.clone().unwrap_or(0..FIRST.min(record.length));
+            let first = First { body, part: Some(part) };
+            return Content::Unfinished(Box::new(self.unfinished), Some(first));
         }
         if same_tag && head.length.is_some_and(|length| length != record.length) {
             cache.origin.lied(source);

@@ -1,14 +1,24 @@
 //! Origins that give other bytes under a strong tag that they gave before, which a strong tag rules
 //! out (RFC 9110, section 8.8.1). Such an origin is not asked for ranges: nothing would tell whether
 //! they fit together.
+//!
+//! What comes twice tells. Of a copy at hand that is whole the checksums are compared with those of
+//! what came ([`Again`]); of one that is there in part, what comes is compared with it at once
+//! ([`Beside`]), so that who reads it gets no byte of the other.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
 
 use super::Cache;
+use super::error::OpenError;
 use super::version::Version;
+use crate::metrics::Refusal;
 use crate::origin::Head;
 use crate::source::Source;
-use crate::types::BlobId;
+use crate::types::{BlobId, Name};
 
 /// A version at hand that an answer claims to bring once more.
 pub(super) struct Again(BlobId);
@@ -35,6 +45,56 @@ impl Again {
             _ => {}
         }
     }
+}
+
+/// A version of which a part is at hand, and which an answer claims to bring.
+pub(super) struct Beside {
+    version: Arc<Version>,
+    differs: AtomicBool,
+}
+
+impl Beside {
+    /// Returns the version, where only a part of it is there and the head gives no other length.
+    pub(super) fn of(version: &Arc<Version>, source: &Source, head: &Head) -> Option<Beside> {
+        let fits = head.length.is_some() && head.length == version.blob.length();
+        let part = !version.complete() && version.blob.broken().is_none();
+        let beside = fits && part && same_tag(version, source, head);
+        beside.then(|| Beside { version: version.clone(), differs: AtomicBool::new(false) })
+    }
+
+    /// Compares bytes that came with those at hand. Where they differ, the origin lied, and what is
+    /// missing of the part stays so: what would come for it are bytes of another version. Blocks on
+    /// the disk.
+    pub(super) fn compare(&self, cache: &Cache, source: &Source, at: u64, chunks: &[Bytes]) {
+        let blob = &self.version.blob;
+        if self.differs.load(Ordering::Relaxed) {
+            return;
+        }
+        match blob.agrees(at, chunks) {
+            Ok(true) => {}
+            Ok(false) => {
+                if self.differs.swap(true, Ordering::Relaxed) {
+                    return;
+                }
+                cache.origin.lied(source);
+                if !blob.committed() {
+                    let text = "the origin gives other bytes now under the same strong tag";
+                    blob.fail(OpenError::new(Refusal::Changed, text).broken());
+                }
+            }
+            // Nobody holds it any more.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => tracing::warn!(blob = %blob.id(), "cannot compare what came twice: {e}"),
+        }
+    }
+}
+
+/// Returns the end of a download whose bytes differ from what came of it before.
+pub(super) fn other_bytes(name: &Name) -> OpenError {
+    let text = format!(
+        "{name}: the origin gives other bytes than before under the same strong tag; they are not mixed"
+    );
+    OpenError::new(Refusal::Changed, text)
 }
 
 /// Notes an origin that gives another length under the same strong tag.

@@ -7,6 +7,7 @@ mod cut;
 mod doubts;
 mod evicted;
 mod gaps;
+mod lies;
 mod lifetimes;
 mod room;
 mod transient;

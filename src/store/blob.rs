@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -235,6 +236,44 @@ impl Blob {
         }
         let filling = self.lock();
         filling.present.missing(&clip(&range, filling.length))
+    }
+
+    /// Returns what is present of `range`, in order.
+    pub fn held(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        let missing = self.missing(range.clone());
+        let Range { start: mut at, end } = clip(&range, self.length());
+        let mut held = Vec::with_capacity(missing.len() + 1);
+        for gap in missing.into_iter().chain(iter::once(end..end)) {
+            if at < gap.start {
+                held.push(at..gap.start);
+            }
+            at = gap.end;
+        }
+        held
+    }
+
+    /// Says whether chunks that follow one another from byte `at` on are what is present there. What is
+    /// not present agrees with everything. Blocks on the disk.
+    ///
+    /// # Errors
+    /// What the disk said; `NotFound` once the blob was removed and nobody holds it open.
+    pub fn agrees(&self, at: u64, chunks: &[Bytes]) -> io::Result<bool> {
+        use std::os::unix::fs::FileExt as _;
+        let file = self.file()?;
+        let mut buffer = Vec::new();
+        let mut start = at;
+        for chunk in chunks {
+            for held in self.held(start..start + chunk.len() as u64) {
+                let came = &chunk[(held.start - start) as usize..(held.end - start) as usize];
+                buffer.resize(came.len(), 0);
+                file.read_exact_at(&mut buffer, held.start)?;
+                if buffer != came {
+                    return Ok(false);
+                }
+            }
+            start += chunk.len() as u64;
+        }
+        Ok(true)
     }
 
     /// Returns the ranges present, in order; no two of them touch.

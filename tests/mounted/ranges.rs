@@ -232,6 +232,41 @@ fn a_cut_body_is_gone_on_with_beside_another_of_which_no_ranges_are_served() {
     assert_eq!(asked(&origin.select("/cut")), [(3 * MIB, 8 * MIB)]);
 }
 
+/// The condition is not understood, and other bytes come under the same strong tag.
+#[test]
+fn a_reader_of_a_part_gets_no_byte_of_another_body_with_its_tag() {
+    needs!("fuse");
+    const LEN: u64 = 8 * MIB;
+    let origin = Origin::start();
+    let body = Body::made(1, LEN);
+    origin.put("/a", Item::ranged(1, LEN));
+    let mounted = Mounted::with().catalog("a.toml", &on_read("a", &origin.url("/a"))).start();
+    let first = File::open(mounted.path("a")).expect("open");
+    let read = |at| {
+        let mut bytes = vec![0; 4096];
+        first.read_exact_at(&mut bytes, at).map(|()| bytes)
+    };
+    for at in [0, LEN / 2, LEN - 4096] {
+        assert_eq!(body.differs(at, &read(at).expect("read")), None);
+    }
+    mounted.settle();
+    let other = body.other();
+    let item = Item { body: other.clone(), ..Item::ranged(1, LEN) };
+    origin.put("/a", item.strike(When::Conditional, Fault::Whole, usize::MAX));
+    let bytes = std::fs::read(mounted.path("a")).expect("read the other");
+    assert!(bytes == other.all());
+    wait_until("the lie is counted", Duration::from_secs(10), || mounted.number("lied") == 1);
+    for at in (0..LEN).step_by(4096) {
+        match read(at) {
+            Ok(bytes) => assert_eq!(body.differs(at, &bytes), None, "at {at}"),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EIO), "at {at}"),
+        }
+    }
+    assert!(read(LEN / 4).is_err(), "what was not there stays away");
+    assert_eq!(body.differs(LEN / 2, &read(LEN / 2).expect("what was there stays")), None);
+    mounted.wait_complete("a");
+}
+
 #[test]
 fn what_is_there_is_kept_over_a_kill() {
     needs!("fuse");

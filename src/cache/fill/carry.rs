@@ -14,9 +14,11 @@ use super::Shared;
 use super::plan::ClaimId;
 use crate::cache::entry::UNWANTED;
 use crate::cache::error::OpenError;
+use crate::cache::lie;
 use crate::cache::slots::{Pace, Slot, Slots};
 use crate::metrics::Refusal;
 use crate::origin::{Body, Failure};
+use crate::store::Blob;
 
 /// How much is received while the disk is busy; with as much being written, the most memory a
 /// connection takes beside the HTTP client's buffer.
@@ -58,6 +60,8 @@ struct Batch {
     at: u64,
     length: u64,
     chunks: Vec<Bytes>,
+    /// They are there already, and to be compared.
+    again: bool,
 }
 
 /// A connection at work.
@@ -66,7 +70,7 @@ pub(super) struct Carrier {
     claim: ClaimId,
     waiting: VecDeque<Batch>,
     queued: u64,
-    writing: Option<(u64, JoinHandle<std::io::Result<()>>)>,
+    writing: Option<(u64, JoinHandle<std::io::Result<bool>>)>,
     /// Everything below came.
     at: u64,
     /// Where the first batch ends at the latest.
@@ -194,27 +198,40 @@ impl Carrier {
         }
     }
 
-    /// Queues what is to be kept, and says whether to go on.
+    /// Queues what is to be kept or compared, and says whether to go on.
     fn came(&mut self, bytes: Bytes) -> Result<bool, Fault> {
         let shared = &self.shared;
         let (begin, length) = (self.at, bytes.len() as u64);
         self.at += length;
         let taken = shared.plan().take(self.claim, length, |range| shared.blob.missing(range));
-        for range in taken.keep.into_iter().flat_map(|range| split(range, self.first_end)) {
+        let keep = taken.keep.iter().cloned().map(|range| (range, false));
+        let again = there(&shared.blob, begin..self.at, &taken.keep).map(|range| (range, true));
+        let mut parts: Vec<_> = keep.chain(again).collect();
+        parts.sort_unstable_by_key(|(range, _)| range.start);
+        let first_end = self.first_end;
+        let parts = parts
+            .into_iter()
+            .flat_map(|(range, again)| split(range, first_end).map(move |range| (range, again)));
+        for (range, again) in parts {
             let part = bytes.slice((range.start - begin) as usize..(range.end - begin) as usize);
             let length = part.len() as u64;
             self.queued += length;
-            if !std::mem::replace(&mut self.contributed, true) {
+            if !again && !std::mem::replace(&mut self.contributed, true) {
                 shared.contributed();
             }
             match self.waiting.back_mut() {
                 Some(batch)
-                    if batch.at + batch.length == range.start && range.start != self.first_end =>
+                    if batch.at + batch.length == range.start
+                        && batch.again == again
+                        && range.start != first_end =>
                 {
                     batch.length += length;
                     batch.chunks.push(part);
                 }
-                _ => self.waiting.push_back(Batch { at: range.start, length, chunks: vec![part] }),
+                _ => {
+                    let batch = Batch { at: range.start, length, chunks: vec![part], again };
+                    self.waiting.push_back(batch);
+                }
             }
         }
         if self.waiting.is_empty() && self.writing.is_none() {
@@ -222,6 +239,9 @@ impl Carrier {
             shared.plan().written(self.claim, self.at);
         }
         shared.came(length);
+        if let Some(broken) = shared.blob.broken() {
+            return Err(Fault::Final(broken.into()));
+        }
         if shared.wanted() {
             return Ok(taken.go_on);
         }
@@ -238,12 +258,17 @@ impl Carrier {
         let Some(batch) = self.waiting.pop_front() else { return Ok(()) };
         self.queued -= batch.length;
         let end = batch.at + batch.length;
-        self.shared.grant.cover(end).await.map_err(Fault::Final)?;
-        let (staging, writing) = (self.shared.staging.clone(), self.shared.begin_write().await);
+        if !batch.again {
+            self.shared.grant.cover(end).await.map_err(Fault::Final)?;
+        }
+        let (shared, writing) = (self.shared.clone(), self.shared.begin_write().await);
         let task = tokio::task::spawn_blocking(move || {
-            let written = staging.write(batch.at, &batch.chunks);
+            let agrees = match batch.again {
+                true => shared.blob.agrees(batch.at, &batch.chunks),
+                false => shared.write(batch.at, &batch.chunks).map(|()| true),
+            };
             drop(writing);
-            written
+            agrees
         });
         self.writing = Some((end, task));
         Ok(())
@@ -251,17 +276,38 @@ impl Carrier {
 
     fn written(
         &mut self,
-        (end, written): (u64, Result<std::io::Result<()>, JoinError>),
+        (end, agrees): (u64, Result<std::io::Result<bool>, JoinError>),
     ) -> Result<(), Fault> {
+        let name = self.shared.entry.name();
         let stopping = |_| OpenError::new(Refusal::Store, "the daemon is stopping");
-        written.map_err(stopping).map_err(Fault::Final)?.map_err(|error| {
-            let what = format!("{}: cannot write", self.shared.entry.name());
-            Fault::Final(OpenError::disk(&what, &error))
+        let agrees = agrees.map_err(stopping).map_err(Fault::Final)?.map_err(|error| {
+            Fault::Final(OpenError::disk(&format!("{name}: cannot write"), &error))
         })?;
+        if !agrees {
+            self.shared.cache.origin.lied(&self.shared.source);
+            return Err(Fault::Final(lie::other_bytes(name)));
+        }
         self.shared.plan().written(self.claim, end);
         self.shared.wrote();
         Ok(())
     }
+}
+
+/// Returns what a blob holds of a range, without the ranges that are kept of it, which are in order.
+fn there(
+    blob: &Blob,
+    range: Range<u64>,
+    keep: &[Range<u64>],
+) -> impl Iterator<Item = Range<u64>> + use<> {
+    let mut found = Vec::new();
+    let mut at = range.start;
+    for kept in keep.iter().cloned().chain(std::iter::once(range.end..range.end)) {
+        if at < kept.start {
+            found.extend(blob.held(at..kept.start));
+        }
+        at = at.max(kept.end);
+    }
+    found.into_iter()
 }
 
 /// Returns the parts of a range below and from `at` on, those that are not empty.

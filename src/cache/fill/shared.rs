@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::grant::Grant;
@@ -13,6 +14,7 @@ use crate::cache::Cache;
 use crate::cache::entry::Entry;
 use crate::cache::flight::Pulse;
 use crate::cache::ledger::Reservation;
+use crate::cache::lie::Beside;
 use crate::source::Source;
 use crate::store::{Allocation, Blob, Record, Staging};
 
@@ -39,6 +41,8 @@ pub(in crate::cache) struct Job {
     pub(in crate::cache) ranges: bool,
     /// Whether the origin is known to serve them.
     pub(in crate::cache) offered: bool,
+    /// A part of what claims to be the same version.
+    pub(in crate::cache) beside: Option<Beside>,
     /// Beats when bytes come.
     pub(in crate::cache) pulse: Option<Arc<Pulse>>,
 }
@@ -56,6 +60,7 @@ pub(in crate::cache) struct Shared {
     record: Record,
     /// Whether a part is of any use to a successor.
     resumable: bool,
+    beside: Option<Beside>,
     pulse: Option<Arc<Pulse>>,
     plan: Mutex<Plan>,
     brought: AtomicU64,
@@ -80,6 +85,7 @@ impl Shared {
             length,
             allocation: job.allocation,
             resumable: job.ranges,
+            beside: job.beside,
             pulse: job.pulse,
             plan: Mutex::new(Plan::new(blob.filled() > 0)),
             brought: AtomicU64::new(0),
@@ -144,6 +150,15 @@ impl Shared {
     /// Waits until no write is under way.
     pub(super) async fn writes_returned(&self) {
         let _all = self.writes.acquire_many(WRITES).await;
+    }
+
+    /// Writes bytes to the blob. Blocks on the disk.
+    pub(super) fn write(&self, at: u64, chunks: &[Bytes]) -> std::io::Result<()> {
+        self.staging.write(at, chunks)?;
+        if let Some(beside) = &self.beside {
+            beside.compare(&self.cache, &self.source, at, chunks);
+        }
+        Ok(())
     }
 
     /// Notes bytes that came.
