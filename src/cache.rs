@@ -49,7 +49,7 @@ pub use ledger::{Balance, KernelRef, Ledger, Limits, Pin};
 pub use names::{Names, Shown, number};
 pub use seats::Bound;
 pub use table::Table;
-pub use version::{Peek, Version};
+pub use version::{Leftover, Peek, Version};
 
 use crate::metrics::{Counters, Refusal};
 use crate::origin::Origin;

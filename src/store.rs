@@ -120,8 +120,8 @@ pub struct Unfinished {
     pub id: BlobId,
     /// What its sidecar says; the length is the announced one.
     pub record: Record,
-    /// How many bytes of it are present.
-    pub present: u64,
+    /// What is present of it: each range as its first byte and the one after its last, in order.
+    pub present: Vec<(u64, u64)>,
     /// The bytes of disk it takes (data, sidecar and tree, allocated blocks).
     pub usage: u64,
     /// How many of them the tree takes.
@@ -424,7 +424,7 @@ impl Store {
         };
         let unfinished = |(id, (part, usage)): (BlobId, (Part, u64))| Unfinished {
             id,
-            present: part.ranges().total(),
+            present: part.present,
             record: part.record,
             usage: usage + grove.usage(id),
             tree: grove.usage(id),

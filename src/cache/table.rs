@@ -102,7 +102,7 @@ impl Cache {
     /// Enters the parts that downloads of an earlier daemon left, each as what its name can go on
     /// with.
     fn adopt_unfinished(&self, names: &Names, parts: Vec<store::Unfinished>, may_prune: bool) {
-        for store::Unfinished { id, record, usage, tree, .. } in parts {
+        for store::Unfinished { id, record, present, usage, tree } in parts {
             self.ledger.recovered(id, usage - tree, tree);
             self.ledger.unfinished(id);
             let Some(entry) = names.claims(&record.name, &record.source) else {
@@ -112,7 +112,8 @@ impl Cache {
                 continue;
             };
             self.index(id, &entry);
-            let before = entry.state().unfinished.replace(Unfinished { id, record });
+            let unfinished = Unfinished { id, record, present: present.into() };
+            let before = entry.state().unfinished.replace(unfinished);
             if let Some(before) = before {
                 self.ledger.orphan(before.id);
             }

@@ -122,6 +122,18 @@ pub(super) struct Unfinished {
     pub(super) id: BlobId,
     /// What it is of.
     pub(super) record: Record,
+    /// What is there of it: each range as its first byte and the one after its last, in order.
+    pub(super) present: Arc<[(u64, u64)]>,
+}
+
+/// What is there of a name whose download was not finished, for an operator.
+pub struct Leftover {
+    /// The length of the whole.
+    pub length: u64,
+    /// Its ETag.
+    pub etag: Option<String>,
+    /// Each range as its first byte and the one after its last, in order.
+    pub present: Arc<[(u64, u64)]>,
 }
 
 /// Says whether a version may stay once nobody holds it: its origin, where that is followed, may

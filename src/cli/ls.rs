@@ -69,8 +69,10 @@ fn directory(tree: &TreeStatus) -> String {
 
 fn state(name: &NameStatus) -> String {
     let mut state = name.state.as_str().to_owned();
-    if let (NameState::Partial | NameState::PartialUnverified, Some(Bytes(length @ 1..))) =
-        (name.state, name.length)
+    if let (
+        NameState::Kept | NameState::Partial | NameState::PartialUnverified,
+        Some(Bytes(length @ 1..)),
+    ) = (name.state, name.length)
     {
         let percent = u128::from(name.filled.0) * 100 / u128::from(length);
         state.push_str(&format!(" {} %", percent.min(99)));

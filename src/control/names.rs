@@ -85,6 +85,8 @@ pub struct TreeStatus {
 pub enum NameState {
     /// Nothing.
     Absent,
+    /// A part of a body whose download was interrupted; the next open goes on with it.
+    Kept,
     /// Nothing yet; its origin is being asked.
     Fetching,
     /// A body that is arriving and may be read.
@@ -107,6 +109,7 @@ impl NameState {
     pub fn as_str(self) -> &'static str {
         match self {
             NameState::Absent => "absent",
+            NameState::Kept => "kept",
             NameState::Fetching => "fetching",
             NameState::Partial => "partial",
             NameState::PartialUnverified => "partial-unverified",

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use super::{origins, table};
-use crate::cache::{Cache, Entry, EvictOutcome, KernelSide, OpenError, Shown};
+use crate::cache::{Cache, Entry, EvictOutcome, KernelSide, Leftover, OpenError, Shown, Version};
 use crate::catalog::{Bindings, Catalogs, Change, Problem};
 use crate::config::Config;
 use crate::control::{
@@ -125,19 +125,28 @@ impl Daemon {
         let version = entry.version().filter(|v| self.cache.ledger().contains(v.blob.id()));
         let error = failure(form, entry);
         let blob = version.as_ref().map(|version| &version.blob);
+        let state = state(entry, version.as_deref(), error.as_ref().map(|(_, e)| e));
+        let kept = entry.leftover().filter(|_| state == NameState::Kept);
+        let present = present(version.as_deref(), kept.as_ref());
         NameStatus {
             name: name.clone(),
-            state: state(entry, version.as_deref(), error.as_ref().map(|(_, e)| e)),
+            state,
             conflict: binding.is_some_and(|b| b.conflict.is_some()),
             url: entry.source().shown_url(),
-            length: blob.and_then(|blob| blob.length()).map(Bytes),
-            filled: Bytes(blob.map_or(0, |blob| blob.filled())),
-            present: blob.filter(|blob| !blob.committed()).map_or_else(Vec::new, |blob| {
-                let ranges = blob.present_ranges().into_iter().take(SHOWN_RANGES);
-                ranges.map(|range| (range.start, range.end)).collect()
+            length: blob
+                .map_or(kept.as_ref().map(|part| part.length), |blob| blob.length())
+                .map(Bytes),
+            filled: Bytes(match (blob, &kept) {
+                (Some(blob), _) => blob.filled(),
+                (None, Some(part)) => part.present.iter().map(|(start, end)| end - start).sum(),
+                (None, None) => 0,
             }),
+            present,
             version: blob.map(|blob| blob.id().to_string()),
-            etag: version.as_ref().and_then(|version| version.validators.etag.clone()),
+            etag: match &version {
+                Some(version) => version.validators.etag.clone(),
+                None => kept.and_then(|part| part.etag),
+            },
             digest: version
                 .as_ref()
                 .filter(|version| version.complete())
@@ -218,6 +227,19 @@ impl Daemon {
     }
 }
 
+/// Returns the first ranges of what is not whole.
+fn present(version: Option<&Version>, kept: Option<&Leftover>) -> Vec<(u64, u64)> {
+    match (version, kept) {
+        (Some(version), _) if version.complete() => Vec::new(),
+        (Some(version), _) => {
+            let ranges = version.blob.present_ranges().into_iter().take(SHOWN_RANGES);
+            ranges.map(|range| (range.start, range.end)).collect()
+        }
+        (None, Some(part)) => part.present.iter().copied().take(SHOWN_RANGES).collect(),
+        (None, None) => Vec::new(),
+    }
+}
+
 /// Returns why a name cannot be used in this form, and since when.
 fn failure(form: Form, entry: &Entry) -> Option<(SystemTime, OpenError)> {
     match form {
@@ -235,15 +257,12 @@ fn last_error(name: &Name, (at, error): (SystemTime, OpenError)) -> LastError {
     }
 }
 
-fn state(
-    entry: &Entry,
-    version: Option<&crate::cache::Version>,
-    error: Option<&OpenError>,
-) -> NameState {
+fn state(entry: &Entry, version: Option<&Version>, error: Option<&OpenError>) -> NameState {
     use crate::metrics::Refusal;
     match (version, entry.flying()) {
         (None, true) => NameState::Fetching,
         (None, false) if error.is_some_and(|e| e.why == Refusal::Gone) => NameState::Gone,
+        (None, false) if entry.leftover().is_some() => NameState::Kept,
         (None, false) => NameState::Absent,
         (Some(version), _) if !version.complete() && version.digest.is_some() => {
             NameState::PartialUnverified

@@ -282,6 +282,12 @@ fn what_is_there_is_kept_over_a_kill() {
     mounted.kill();
     origin.forget();
     mounted.start();
+    let ls = mounted.ls();
+    let name = status::name(&ls, "a");
+    assert_eq!((&name["state"], &name["length"]), (&"kept".into(), &LEN.into()));
+    let filled = name["filled"].as_u64().expect("a number");
+    assert!((LEN * 3 / 4..LEN).contains(&filled), "{filled}");
+    assert_eq!(name["present"][0][0], 0);
     assert_eq!(std::fs::read(mounted.path("a")).expect("read"), body.all());
     let sent = origin.sent("/a");
     figure(&format!("killed at 90 %: {} % fetched again", sent * 100 / LEN));

@@ -64,7 +64,9 @@ pub(super) async fn put(cache: &Arc<Cache>, entry: &Arc<Entry>, part: Part, erro
     let before = {
         let mut state = entry.state();
         let current = !state.withdrawn && state.identity == version.source;
-        let unfinished = Unfinished { id, record };
+        let present = version.blob.present_ranges();
+        let present = present.into_iter().map(|range| (range.start, range.end)).collect();
+        let unfinished = Unfinished { id, record, present };
         if current { state.unfinished.replace(unfinished) } else { Some(unfinished) }
     };
     if let Some(before) = before {

@@ -2,12 +2,25 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::State;
+use super::{Entry, State};
 use crate::cache::OpenError;
 use crate::cache::freshness::Facts;
-use crate::cache::version::Version;
+use crate::cache::version::{Leftover, Version};
 use crate::lifetime::{Clock, Use};
 use crate::source::Revalidate;
+
+impl Entry {
+    /// Returns what there is to go on with of a download that was not finished, while nobody does.
+    pub fn leftover(&self) -> Option<Leftover> {
+        let state = self.state();
+        let part = state.unfinished.as_ref()?;
+        (part.record.source == state.identity).then(|| Leftover {
+            length: part.record.length,
+            etag: part.record.validators.etag.clone(),
+            present: part.present.clone(),
+        })
+    }
+}
 
 impl State {
     /// Returns what the verdict on a version rests on.

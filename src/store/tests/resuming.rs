@@ -8,6 +8,11 @@ use super::*;
 use crate::digest::{Algorithm, sha256_hex};
 use crate::store::part::Part;
 
+/// Returns how many bytes some ranges hold.
+pub(super) fn total(present: &[(u64, u64)]) -> u64 {
+    present.iter().map(|(start, end)| end - start).sum()
+}
+
 /// Stages a part of `data` with the given ranges present.
 fn stage(store: &Store, data: &bytes::Bytes, present: &[Range<u64>]) -> Staging {
     let length = Some(data.len() as u64);
@@ -55,7 +60,8 @@ fn a_killed_daemon_leaves_what_it_noted() {
     let [part] = &recovered.unfinished[..] else {
         panic!("one part is expected");
     };
-    assert_eq!((part.id, part.present), (old, 29_990), "as it was noted");
+    assert_eq!(part.id, old);
+    assert_eq!(total(&part.present), 29_990, "as it was noted");
     assert_eq!(part.record, record(length));
     assert_eq!((recovered.parts, recovered.dropped), (0, 0));
     assert_eq!(part.usage, store.usage(old).unwrap());
@@ -352,7 +358,7 @@ fn what_is_on_disk_at_any_moment_can_go_on() {
                 let [part] = &recovered.unfinished[..] else {
                     panic!("the part is lost");
                 };
-                assert!(part.present >= 1000);
+                assert!(total(&part.present) >= 1000);
                 let resumed = store.resume(store.allocate(), part.id, Allocation::Sparse);
                 let blob = resumed.as_ref().unwrap().0.blob();
                 for range in blob.present_ranges() {
