@@ -55,12 +55,15 @@ struct State {
     early: HashMap<(NodeNo, Box<[u8]>), NodeNo>,
 }
 
-/// Whether two versions have the same bytes, so that nodes of one are nodes of the other.
+/// Whether two versions have the same bytes, so that nodes of one are nodes of the other. Where the
+/// origin was found to have another one instead, its tags tell nothing.
 fn same_bytes(one: &Version, other: &Version) -> bool {
+    let superseded = one.blob.broken().is_some_and(|broken| broken.superseded);
     let tag = one.validators.strong();
     one.blob.id() == other.blob.id()
         || (one.digest.is_some() && one.digest == other.digest)
         || (tag.is_some()
+            && !superseded
             && tag == other.validators.strong()
             && one.source == other.source
             && one.blob.length() == other.blob.length())

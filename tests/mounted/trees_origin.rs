@@ -197,6 +197,40 @@ fn who_stands_in_a_tree_whose_archive_is_replaced_reads_one_version() {
     }
 }
 
+/// The condition is not understood, and another archive of the same length comes under the same tag.
+#[test]
+fn who_stands_in_a_tree_reads_nothing_of_another_under_its_tag() {
+    needs!("fuse");
+    let origin = Origin::start();
+    let (one, two) = (item("zip", 1), item("zip", 2));
+    assert_eq!(one.body.len(), two.body.len());
+    let etag = one.etag.clone();
+    origin.put("/a", one);
+    let mounted = mount(&origin);
+    let root = mounted.path("a");
+    assert_eq!(read(&root, 0), Ok(1));
+    let inside = std::fs::File::open(&root).expect("open the root of the tree");
+    let through = std::os::fd::AsRawFd::as_raw_fd(&inside);
+    let through = Path::new("/proc/self/fd").join(through.to_string());
+    let file = std::fs::File::open(root.join("d/f1")).expect("open a file of it");
+    origin.put("/a", Item { etag, ..two }.strike(When::Conditional, Fault::Whole, usize::MAX));
+    mounted.settle();
+    assert_eq!(read_all(&root), only(2), "the path moves on");
+    wait_until("the lie is counted", Duration::from_secs(10), || mounted.number("lied") == 1);
+    for round in 0..2 {
+        let results: Vec<_> = (0..COUNT).map(|n| read(&through, n)).collect();
+        let right = |result: &Result<u64, i32>| {
+            matches!(result, Ok(1) | Err(libc::EIO | libc::ESTALE | libc::ENOENT))
+        };
+        assert!(results.iter().all(right), "round {round}: {results:?}");
+        assert!(results.contains(&Err(libc::EIO)), "round {round}: {results:?}");
+    }
+    let mut all = Vec::new();
+    if std::io::Read::read_to_end(&mut &file, &mut all).is_ok() {
+        assert!(all == content(1, 1));
+    }
+}
+
 #[test]
 fn a_tree_that_stalls_holds_up_its_own_readers_alone() {
     needs!("fuse", "gzip");
