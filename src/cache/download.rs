@@ -20,10 +20,11 @@ use super::error::OpenError;
 use super::fill::{Fill, Filled, First, GROWTH, Job};
 use super::flight::{Landed, Pulse};
 use super::freshness::JUST_LANDED;
+use super::kept::{Kept, put_back};
 use super::ledger::{Pin, Reservation};
 use super::lie::{Again, Beside};
 use super::room::overhead;
-use super::version::{Unfinished, Version, keeps};
+use super::version::{Version, keeps};
 use crate::metrics::Refusal;
 use crate::origin::{Body, Head, Unchanged};
 use crate::source::{Integrity, Source};
@@ -36,7 +37,7 @@ pub(super) enum Content {
     /// The body of an answer.
     Body(Box<dyn Body>),
     /// A part of the very version that the head describes, and what comes beside it.
-    Unfinished(Box<Unfinished>, Option<First>),
+    Unfinished(Box<Kept>, Option<First>),
 }
 
 /// A download that has its place on disk.
@@ -70,7 +71,9 @@ pub(super) async fn begin(
 ) -> Option<Failed> {
     if let Some(version) = have.as_ref().filter(|version| already_have(version, &source, &head)) {
         // Whatever the origin sends now either has this digest or would be refused.
-        drop(content);
+        if let Content::Unfinished(kept, _) = content {
+            kept.let_go(cache);
+        }
         let unchanged = Unchanged { validators: head.validators, lifetime: head.lifetime };
         confirm(cache, permit, version.clone(), unchanged).await;
         return None;
@@ -180,27 +183,22 @@ impl Download {
     ) -> Result<(Download, Option<First>), OpenError> {
         let entry = permit.entry().clone();
         let name = entry.name().as_str();
-        if let Some(length) = head.length {
-            check_size(&source, name, length)?;
-        }
         let expected = expected(&source, &head);
         let again = have.and_then(|version| Again::of(version, &source, &head));
         let beside = have.and_then(|version| Beside::of(version, &source, &head));
-        let allocation = allocation(&source, &head);
-        let (unfinished, first) = match content {
+        let (kept, first) = match content {
             Content::Body(body) => (None, Some(First { body, part: head.part.clone() })),
-            Content::Unfinished(unfinished, first) => (Some(unfinished.id), first),
+            // Pinned, so that it does not make room for itself.
+            Content::Unfinished(kept, first) => (Some(*kept), first),
         };
-        let there = unfinished.map_or(0, |old| cache.ledger.bytes(old));
-        let reservation = match allocation {
-            Allocation::Whole => {
-                let length = head.length.unwrap_or(GROWTH);
-                cache.reserve(name, length, there).await?
-            }
-            Allocation::Sparse => {
-                cache.check_fits(name, head.length.unwrap_or(0))?;
-                let first = head.part.as_ref().map_or(GROWTH, |part| part.end - part.start);
-                cache.reserve_exactly(name, first + overhead(first)).await?
+        let all_comes = first.as_ref().is_some_and(|first| first.part.is_none());
+        let allocation = allocation(&source, &head, all_comes);
+        let there = kept.as_ref().map_or(0, |kept| cache.ledger.bytes(kept.id()));
+        let reservation = match reserve(cache, name, &source, &head, allocation, there).await {
+            Ok(reservation) => reservation,
+            Err(error) => {
+                put_back(&entry, kept);
+                return Err(error);
             }
         };
         let (id, moves) = {
@@ -210,9 +208,11 @@ impl Download {
             (promised.unwrap_or_else(|| cache.store.allocate()), promised.is_none())
         };
         let shown_at = shown_at(entry.state().promised.take(), &head);
-        let place = Place { id, from: unfinished, allocation, length: head.length };
+        let from = kept.as_ref().map(Kept::id);
+        let place = Place { id, from, allocation, length: head.length };
         let (staging, reservation, pin) =
             place.take(cache, &entry, reservation, expected.as_ref()).await?;
+        drop(kept);
         let digest = source.digest.as_ref();
         let keep = keeps(&head.validators, digest, &head.lifetime, source.revalidate);
         let version = Arc::new(Version {
@@ -361,10 +361,32 @@ impl Download {
 
 /// Returns whether the place of a whole body is taken at once: where only what is read is fetched,
 /// and can be, it is not.
-fn allocation(source: &Source, head: &Head) -> Allocation {
-    match source.wants_all() {
+fn allocation(source: &Source, head: &Head, all_comes: bool) -> Allocation {
+    match source.wants_all() || all_comes {
         false if head.ranges && head.offered => Allocation::Sparse,
         _ => Allocation::Whole,
+    }
+}
+
+/// Makes room for what a head announces, of which some bytes may be there.
+async fn reserve(
+    cache: &Arc<Cache>,
+    name: &str,
+    source: &Source,
+    head: &Head,
+    allocation: Allocation,
+    there: u64,
+) -> Result<Reservation, OpenError> {
+    if let Some(length) = head.length {
+        check_size(source, name, length)?;
+    }
+    match allocation {
+        Allocation::Whole => cache.reserve(name, head.length.unwrap_or(GROWTH), there).await,
+        Allocation::Sparse => {
+            cache.check_fits(name, head.length.unwrap_or(0))?;
+            let first = head.part.as_ref().map_or(GROWTH, |part| part.end - part.start);
+            cache.reserve_exactly(name, first + overhead(first)).await
+        }
     }
 }
 

@@ -98,7 +98,7 @@ async fn ask(
         (Ok(Answer::NotModified(unchanged)), None) => match kept {
             Some(kept) => {
                 let head = kept.head(unchanged);
-                let content = Content::Unfinished(Box::new(kept.unfinished), None);
+                let content = Content::Unfinished(Box::new(kept), None);
                 fetch(cache, permit, source, head, content, None).await;
             }
             None => confirm_head(permit),

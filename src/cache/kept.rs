@@ -12,6 +12,7 @@ use super::ledger::Pin;
 use super::version::Unfinished;
 use crate::origin::{Body, Framing, Head, Unchanged};
 use crate::source::Source;
+use crate::types::BlobId;
 
 /// An unfinished download, pinned.
 pub(super) struct Kept {
@@ -33,6 +34,11 @@ impl Kept {
         }
         let pin = cache.ledger.pin(unfinished.id)?;
         Some(Kept { unfinished, _pin: pin })
+    }
+
+    /// Returns its number.
+    pub(super) fn id(&self) -> BlobId {
+        self.unfinished.id
     }
 
     /// Returns the head of the version it is a part of, which the origin has just vouched for.
@@ -68,7 +74,7 @@ impl Kept {
             // Its first bytes are there already, and tell whether it is.
             let part = head.part.clone().unwrap_or(0..FIRST.min(record.length));
             let first = First { body, part: Some(part) };
-            return Content::Unfinished(Box::new(self.unfinished), Some(first));
+            return Content::Unfinished(Box::new(self), Some(first));
         }
         if same_tag && head.length.is_some_and(|length| length != record.length) {
             cache.origin.lied(source);

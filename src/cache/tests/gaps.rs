@@ -189,3 +189,31 @@ async fn another_version_takes_the_place_of_what_was_left() {
     assert_eq!(bytes_of(&second).await, b"second");
     until("the part to go", || rig.cache.ledger().balance().blobs == 1).await;
 }
+
+/// It is the first to go where room is needed, but not for its own rest.
+#[tokio::test]
+async fn what_is_gone_on_with_does_not_make_room_for_itself() {
+    let limits = Limits { quota: 4 * MIB, hard: 8 * MIB, min_free: 0 };
+    let on_read = Source { fill: crate::source::Fill::OnRead, ..source("http://h/a") };
+    let rig = Rig::with(limits, table([("a", on_read), ("b", source("http://h/b"))]));
+    let part = Head { part: Some(0..2 << 20), ..ranged() };
+    rig.will(Reply::Body(part, bytes()[..2 << 20].to_vec()));
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Fail(FailureKind::Tls));
+    let opened = rig.open("a").await.unwrap();
+    until("the part", || opened.version.blob.filled() == 2 << 20).await;
+    let rest_of = opened.version.blob.wait_for(2 << 20..LEN as u64, Duration::from_secs(5));
+    assert!(rest_of.await.is_err());
+    drop(opened);
+    until("it to be put aside", || rig.entry("a").state().unfinished.is_some()).await;
+    rig.will(found("1", &vec![0; 3 << 19]));
+    let held = rig.open("b").await.unwrap();
+    committed(&held).await;
+    later().await;
+    rig.will(Reply::Body(ranged(), bytes().to_vec()));
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Of(bytes()));
+    rig.origin.ranges.lock().unwrap().clear();
+    let opened = rig.open("a").await.unwrap();
+    opened.version.blob.want_all();
+    assert!(bytes_of(&opened).await == *bytes());
+    assert_eq!(rig.origin.ranges.lock().unwrap()[..], rest(2 << 20));
+}
