@@ -29,8 +29,8 @@ use super::error::OpenError;
 use super::lanes::Lane;
 use super::ledger::Reservation;
 use crate::metrics::Refusal;
-use crate::origin::{Body, Patience};
-use connection::{Connection, Ended, Errand};
+use crate::origin::Body;
+use connection::{Connection, Ended};
 pub(super) use grant::GROWTH;
 use plan::{ClaimId, Kind, Plan};
 use rest::Rest;
@@ -88,6 +88,8 @@ pub(super) struct Fill {
     /// Whether it is known to serve them. Only then is it asked for bytes that another body, which
     /// is under way, would bring as well.
     offered: bool,
+    /// The whole was sent where only its beginning was asked for.
+    sent_whole: bool,
     /// What comes is left to the connection there is: asking for ranges ahead of it went wrong.
     alone: bool,
     /// A body whose length was not announced has ended.
@@ -118,6 +120,7 @@ impl Fill {
             trouble: Trouble::default(),
             ranges,
             offered,
+            sent_whole: false,
             alone: false,
             ended: false,
             pause: None,
@@ -151,6 +154,7 @@ impl Fill {
 
     async fn fill(&mut self, first: Option<First>) -> Result<Filled, OpenError> {
         if let Some(First { body, part }) = first {
+            self.sent_whole = part.is_none();
             let (kind, range) = match part {
                 Some(part) => (Kind::Chunk, part),
                 None => (Kind::Stream, 0..self.shared.length.unwrap_or(u64::MAX)),
@@ -226,7 +230,10 @@ impl Fill {
 
     /// Says whether all of the body is to come, whatever is read.
     fn all(&self) -> bool {
-        !self.offered || self.shared.source.wants_all() || self.shared.blob.wants_all()
+        !self.offered
+            || self.sent_whole
+            || self.shared.source.wants_all()
+            || self.shared.blob.wants_all()
     }
 
     fn wide(&self) -> bool {
@@ -278,7 +285,7 @@ impl Fill {
                 let choose = |plan: &Plan| lacking(plan).filter(|now| *now == piece);
                 if let Some(chosen) = shared.claim(Kind::Piece, choose) {
                     let lane = shared.cache.lanes.enter(&shared.source.url);
-                    self.start(lane, Kind::Piece, chosen, Errand::Ask(Patience::Cold));
+                    self.start(lane, Kind::Piece, chosen, None);
                     break;
                 }
             }
@@ -309,9 +316,7 @@ impl Fill {
             let missing = |range| shared.blob.missing(range);
             let choose = |plan: &Plan| plan.chunk(from, size, length, missing);
             let Some(chosen) = shared.claim(Kind::Chunk, choose) else { return };
-            // One more that is refused is done without.
-            let patience = if filling == 0 { Patience::Cold } else { Patience::Warm };
-            self.start(lane, Kind::Chunk, chosen, Errand::Ask(patience));
+            self.start(lane, Kind::Chunk, chosen, None);
         }
     }
 
@@ -339,14 +344,19 @@ impl Fill {
     fn begin(&mut self, kind: Kind, range: Range<u64>, body: Option<Box<dyn Body>>) {
         let lane = self.shared.cache.lanes.enter(&self.shared.source.url);
         if let Some(chosen) = self.shared.claim(kind, |_| Some(range)) {
-            let errand = body.map_or(Errand::Ask(Patience::Cold), Errand::Take);
-            self.start(lane, kind, chosen, errand);
+            self.start(lane, kind, chosen, body);
         }
     }
 
-    fn start(&mut self, lane: Lane, kind: Kind, chosen: (ClaimId, Range<u64>), errand: Errand) {
+    fn start(
+        &mut self,
+        lane: Lane,
+        kind: Kind,
+        chosen: (ClaimId, Range<u64>),
+        body: Option<Box<dyn Body>>,
+    ) {
         let connection = Connection::new(&self.shared, kind, chosen, lane);
-        self.connections.spawn(connection.run(errand));
+        self.connections.spawn(connection.run(body));
     }
 
     /// Looks whether more connections would help.

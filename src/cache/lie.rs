@@ -4,7 +4,7 @@
 //!
 //! What comes twice tells. Of a copy at hand that is whole the checksums are compared with those of
 //! what came ([`Again`]); of one that is there in part, what comes is compared with it at once
-//! ([`Beside`]), so that who reads it gets no byte of the other.
+//! ([`Beside`]), so that from the first difference on nothing is added to it.
 
 use std::io;
 use std::sync::Arc;

@@ -41,7 +41,7 @@ pub struct Blob {
     committed: AtomicU64,
     broken: OnceLock<Broken>,
     filling: Mutex<Filling>,
-    /// Told of each new wait for bytes.
+    /// Told of each new wait for bytes, and of the end of all.
     demand: Notify,
     /// Somebody reads all of it from the beginning to the end.
     all: AtomicBool,
@@ -300,6 +300,8 @@ impl Blob {
             filling.waiters.all()
         };
         wake(woken);
+        // Whoever fills it is to learn of it as well.
+        self.demand.notify_waiters();
     }
 
     /// Ends the waits of all who wait now, with `reason`. The blob goes on: what is present stays

@@ -32,12 +32,23 @@ const FAULTS: &[(&str, Fault)] = &[
     ("announces too much", Fault::TooLong(5)),
 ];
 
-/// A program that reads in order, and one that reads the end at once, which is asked for by range.
 #[test]
 fn ranges_that_go_wrong_keep_nobody_from_the_whole() {
     needs!("fuse");
+    read_beside(FAULTS, Duration::from_secs(25));
+}
+
+/// With nothing else to come, a range that begins takes the place of the stream.
+#[test]
+fn ranges_that_stall_are_given_up_for_the_whole() {
+    needs!("fuse");
+    read_beside(&[("stalls, alone", Fault::Stall(50_000))], Duration::from_secs(60));
+}
+
+/// Has, of each, a program read in order, and one the end at once, which is asked for by range.
+fn read_beside(faults: &[(&str, Fault)], within: Duration) {
     let body = Body::made(1, LEN);
-    let origins: Vec<Origin> = FAULTS
+    let origins: Vec<Origin> = faults
         .iter()
         .map(|(_, fault)| {
             let item = Item { rate: Some(RATE), ..Item::ranged(1, LEN) };
@@ -52,7 +63,7 @@ fn ranges_that_go_wrong_keep_nobody_from_the_whole() {
         names.iter().map(String::as_str).zip(urls.iter().map(String::as_str)).collect();
     let mounted = Mounted::names(&catalog);
     std::thread::scope(|scope| {
-        for (((what, _), name), origin) in FAULTS.iter().zip(&names).zip(&origins) {
+        for (((what, _), name), origin) in faults.iter().zip(&names).zip(&origins) {
             let (mounted, body) = (&mounted, &body);
             scope.spawn(move || {
                 let path = mounted.path(name);
@@ -68,7 +79,7 @@ fn ranges_that_go_wrong_keep_nobody_from_the_whole() {
                     let all = all.unwrap_or_else(|e| panic!("{what}: {e}"));
                     assert!(all == body.all(), "{what}");
                     figure(&format!("{what}: {time:.1?}, {} requests", origin.requests("/a")));
-                    assert!(time < Duration::from_secs(25), "{what}: {time:?}");
+                    assert!(time < within, "{what}: {time:?}");
                 });
             });
         }

@@ -39,7 +39,8 @@ pub(super) fn worth_keeping(cache: &Cache, version: &Version, error: &OpenError)
         Refusal::Interrupted => cache.ledger.wanted(version.blob.id()),
         _ => true,
     };
-    cause && version.blob.filled() >= LEAST
+    // What claims to be the same version may have shown that it is not, whatever came of this one.
+    cause && version.blob.broken().is_none() && version.blob.filled() >= LEAST
 }
 
 /// Puts a part aside. Waits for the disk.

@@ -149,7 +149,12 @@ impl Carrier {
         };
         let result = self.receive(source).await;
         let flushed = self.flush().await;
-        (self.at - begin, result.and(flushed))
+        // That the origin failed as well is no matter then.
+        let result = match flushed {
+            Err(Fault::Final(_)) => flushed,
+            _ => result.and(flushed),
+        };
+        (self.at - begin, result)
     }
 
     async fn receive(&mut self, source: Source) -> Result<(), Fault> {
@@ -264,7 +269,11 @@ impl Carrier {
         let (shared, writing) = (self.shared.clone(), self.shared.begin_write().await);
         let task = tokio::task::spawn_blocking(move || {
             let agrees = match batch.again {
-                true => shared.blob.agrees(batch.at, &batch.chunks),
+                true => {
+                    // What is read over is progress to those who wait for what lies behind.
+                    shared.blob.beat();
+                    shared.blob.agrees(batch.at, &batch.chunks)
+                }
                 false => shared.write(batch.at, &batch.chunks).map(|()| true),
             };
             drop(writing);
@@ -281,7 +290,7 @@ impl Carrier {
         let name = self.shared.entry.name();
         let stopping = |_| OpenError::new(Refusal::Store, "the daemon is stopping");
         let agrees = agrees.map_err(stopping).map_err(Fault::Final)?.map_err(|error| {
-            Fault::Final(OpenError::disk(&format!("{name}: cannot write"), &error))
+            Fault::Final(OpenError::disk(&format!("{name}: cannot write or read back"), &error))
         })?;
         if !agrees {
             self.shared.cache.origin.lied(&self.shared.source);

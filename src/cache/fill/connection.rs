@@ -20,14 +20,6 @@ pub(super) struct Connection {
     _lane: Lane,
 }
 
-/// What a connection begins with.
-pub(super) enum Errand {
-    /// A body that is there already.
-    Take(Box<dyn Body>),
-    /// A question, and how long it may be tried.
-    Ask(Patience),
-}
-
 /// What came of a connection.
 pub(super) struct Ended {
     pub(super) kind: Kind,
@@ -74,14 +66,14 @@ impl Connection {
     }
 
     /// Asks for the range, unless there is a body already, and carries what comes to the disk.
-    pub(super) async fn run(self, errand: Errand) -> Ended {
+    pub(super) async fn run(self, body: Option<Box<dyn Body>>) -> Ended {
         let mut latency = None;
-        let got = match errand {
-            Errand::Take(body) => Got::Body(body),
-            Errand::Ask(patience) => {
+        let got = match body {
+            Some(body) => Got::Body(body),
+            None => {
                 let asked = Instant::now();
                 tokio::select! {
-                    got = self.ask(patience) => {
+                    got = self.ask() => {
                         latency = matches!(got, Got::Body(_)).then(|| asked.elapsed());
                         got
                     }
@@ -96,22 +88,22 @@ impl Connection {
         Ended { kind: self.kind, gained, latency, ending }
     }
 
-    async fn ask(&self, patience: Patience) -> Got {
+    async fn ask(&self) -> Got {
         match (self.kind, self.shared.tag(), self.shared.length) {
             (Kind::Chunk | Kind::Piece, Some(tag), Some(length)) => {
-                self.ask_range(tag.to_owned(), length, patience).await
+                self.ask_range(tag.to_owned(), length).await
             }
-            _ => self.ask_whole(patience).await,
+            _ => self.ask_whole().await,
         }
     }
 
-    async fn ask_range(&self, tag: String, length: u64, patience: Patience) -> Got {
+    async fn ask_range(&self, tag: String, length: u64) -> Got {
         let ask = RangeAsk {
             source: self.shared.source.clone(),
             range: self.range.clone(),
             tag,
             length,
-            patience,
+            patience: Patience::Cold,
         };
         match self.shared.cache.origin.range(ask).await {
             Ok(RangeAnswer::Part(body)) => Got::Body(body),
@@ -123,9 +115,13 @@ impl Connection {
     }
 
     /// Asks for the whole body once more; it counts only if it is of the same version.
-    async fn ask_whole(&self, patience: Patience) -> Got {
-        let ask =
-            Ask { source: self.shared.source.clone(), validators: None, patience, first: None };
+    async fn ask_whole(&self) -> Got {
+        let ask = Ask {
+            source: self.shared.source.clone(),
+            validators: None,
+            patience: Patience::Cold,
+            first: None,
+        };
         match self.shared.cache.origin.get(ask).await {
             Ok(Answer::Found(head, body))
                 if head.part.is_none()

@@ -18,6 +18,7 @@ impl Fill {
     /// The end of the download: nobody else brings what this connection was to bring.
     pub(super) fn ended(&mut self, ended: Ended) -> Result<(), OpenError> {
         let Ended { kind, gained, latency, ending } = ended;
+        let asked = latency.is_some();
         if let Some(latency) = latency {
             self.latency = latency.min(LONGEST_LATENCY);
         }
@@ -27,7 +28,7 @@ impl Fill {
                 if gained > 0 {
                     self.trouble.came(gained);
                 }
-                self.offered |= self.ranges && kind != Kind::Stream && !self.alone;
+                self.offered |= asked && self.ranges && kind != Kind::Stream && !self.alone;
                 self.ended |= kind == Kind::Stream && self.shared.length.is_none();
                 Ok(())
             }
@@ -38,14 +39,19 @@ impl Fill {
             Ending::NotServed => self.without_ranges("the origin serves no ranges"),
             Ending::Unusable(failure) => self.without_ranges(&failure.to_string()),
             Ending::Failed(Fault::Final(error)) => Err(error),
+            // The whole is asked for when the last of these has ended.
+            Ending::Refused(_) | Ending::Failed(_) if !self.ranges && kind != Kind::Stream => {
+                Ok(())
+            }
             Ending::Refused(failure) => self.given_up(kind, &failure),
+            Ending::Failed(Fault::Origin(failure)) if !self.ranges => Err(self.refusal(&failure)),
             Ending::Failed(Fault::Origin(failure)) => {
-                if !self.ranges {
-                    return Err(self.refusal(&failure));
-                }
                 let now = Instant::now();
                 let Some(pause) = self.trouble.failed(gained, now) else {
-                    return self.given_up(kind, &failure);
+                    return match kind {
+                        Kind::Stream => self.given_up(kind, &failure),
+                        _ => self.without_ranges(&failure.to_string()),
+                    };
                 };
                 tracing::debug!(name = %self.shared.entry.name(), %failure, "a body ended early; the rest is asked for");
                 self.shared.cache.counters.resumed.inc();
@@ -101,13 +107,12 @@ impl Fill {
     }
 
     /// Decides what it means that the origin failed for good. Where others bring all of the body, it
-    /// was one connection too many. Where only what is read is fetched, those who wait now are refused,
-    /// and what is there goes on being served: it must not go because somebody wanted more while the
-    /// origin was away.
+    /// was one connection too many, whatever it said. Where only what is read is fetched, those who
+    /// wait now are refused, and what is there goes on being served: it must not go because somebody
+    /// wanted more while the origin was away.
     ///
     /// # Errors
-    /// The failure, where nobody else brings what was to come, or the origin says that it has it no
-    /// more.
+    /// The failure, where nobody else brings what was to come.
     fn given_up(&mut self, kind: Kind, failure: &Failure) -> Result<(), OpenError> {
         let filling = self.shared.plan().count().0;
         if kind != Kind::Stream && filling > 0 && self.all() {

@@ -61,7 +61,7 @@ struct Claim {
     /// Up to here its bytes have come.
     at: u64,
     end: u64,
-    /// What the stream has come by before anything of this came, and has kept.
+    /// What the stream came by before anything of this had come, and has kept.
     passed: Range<u64>,
     stopped: bool,
     made: Instant,
@@ -161,7 +161,7 @@ impl Plan {
             go_on &= self.through || self.foreign(came.end, id, &missing) < SKIP;
         } else {
             keep = without(keep, &passed);
-            if go_on && keep.is_empty() {
+            if go_on && keep.is_empty() && !passed.is_empty() {
                 go_on = !without(missing(came.end..end), &passed).is_empty();
             }
         }
@@ -321,7 +321,10 @@ impl Claim {
     /// Notes what the stream brings of it; that goes on where it was the last time.
     fn pass(&mut self, came: &Range<u64>) {
         let part = came.start.max(self.begin)..came.end.min(self.end);
-        if self.passed.is_empty() && !part.is_empty() {
+        if part.is_empty() {
+            return;
+        }
+        if self.passed.is_empty() {
             self.passed = part;
         } else {
             self.passed.end = self.passed.end.max(part.end);

@@ -83,6 +83,50 @@ async fn the_rest_is_asked_for_where_the_stream_is_cut_after_a_range_went_wrong(
     }
 }
 
+/// Only what is read was wanted, and the whole is sent: then that is what comes.
+#[tokio::test]
+async fn a_whole_that_is_sent_for_its_beginning_is_taken_whole() {
+    for (what, wrong) in wrong() {
+        let on_read = Source { fill: crate::source::Fill::OnRead, ..source("http://h/a") };
+        let rig = Rig::new(table([("a", on_read)]));
+        rig.origin.connections.store(2, Ordering::Relaxed);
+        rig.origin.parts.lock().unwrap().push_back(wrong);
+        let (body, sent) = mpsc::unbounded_channel();
+        rig.will(Reply::Slow(ranged(), sent));
+        let opened = rig.open("a").await.unwrap();
+        assert!(rig.cache.ledger().balance().reserved >= LEN as u64, "{what}: room for all");
+        let reader = read_ahead(&rig, &opened).await;
+        body.send(part(0..1 << 20)).unwrap();
+        until("the beginning", || opened.version.blob.filled() >= 1 << 20).await;
+        body.send(part(1 << 20..LEN)).unwrap();
+        drop(body);
+        assert!(reader.await.unwrap(), "{what}");
+        assert!(bytes_of(&opened).await == *bytes(), "{what}");
+    }
+}
+
+/// What goes wrong with others while the last of them ends is no matter: the whole comes.
+#[tokio::test]
+async fn the_whole_is_asked_for_though_other_ranges_fail_meanwhile() {
+    let on_read = Source { fill: crate::source::Fill::OnRead, ..source("http://h/a") };
+    let rig = Rig::new(table([("a", on_read)]));
+    rig.origin.connections.store(2, Ordering::Relaxed);
+    let fail = PartReply::Fail(FailureKind::Status);
+    rig.origin.parts.lock().unwrap().extend([PartReply::Unusable, fail]);
+    rig.will(Reply::Body(
+        Head { part: Some(0..64 << 10), ..ranged() },
+        bytes()[..64 << 10].to_vec(),
+    ));
+    let opened = rig.open("a").await.unwrap();
+    until("the beginning", || opened.version.blob.filled() == 64 << 10).await;
+    rig.will(Reply::Body(ranged(), bytes().to_vec()));
+    let blob = &opened.version.blob;
+    let (end, middle) =
+        tokio::join!(blob.wait_for(TAIL, STALL), blob.wait_for(1 << 20..(1 << 20) + 10, STALL));
+    assert!(end.is_ok() && middle.is_ok());
+    assert!(bytes_of(&opened).await == *bytes());
+}
+
 /// Nobody else brings what is asked for: then the whole does, or nobody.
 #[tokio::test]
 async fn a_rest_that_cannot_be_asked_for_comes_with_the_whole() {

@@ -119,6 +119,21 @@ fn the_stream_makes_no_way_for_what_has_not_begun() {
     assert!(!plan.take(stream, 1, &missing).go_on, "now it has begun");
 }
 
+/// What died behind the stream is for others to bring, whatever the stream brings meanwhile.
+#[test]
+fn the_stream_does_not_pass_what_lies_behind_it() {
+    let missing = nothing_there(100 * MIB);
+    let mut plan = Plan::new(false);
+    let stream = plan.claim(Kind::Stream, 0..100 * MIB);
+    let piece = plan.claim(Kind::Piece, 2 * BLOCK..3 * BLOCK);
+    plan.take(piece, 1, &missing);
+    plan.take(stream, 4 * BLOCK, &missing);
+    plan.drop_claim(piece);
+    let again = plan.claim(Kind::Piece, 2 * BLOCK..3 * BLOCK);
+    plan.take(stream, 4 * BLOCK, &missing);
+    assert_eq!(plan.take(again, BLOCK, &missing), taken(2 * BLOCK..3 * BLOCK, false));
+}
+
 #[test]
 fn a_reader_gets_a_piece_unless_its_bytes_are_near() {
     let missing = nothing_there(100 * MIB);
@@ -255,11 +270,32 @@ proptest! {
                 _ => {}
             }
         }
+        let mut flowing = None;
         for (id, mut batch) in live {
             write(&mut plan, &mut present, id, &mut batch);
-            plan.drop_claim(id);
+            if id == stream {
+                flowing = Some((id, Vec::new()));
+            } else {
+                plan.drop_claim(id);
+            }
         }
-        // What nobody claims can be claimed.
+        // What nobody claims can be claimed, and who claims it brings it, or the stream has.
+        while let Some(chunk) = plan.chunk(0, length, length, gaps(&present)) {
+            let id = plan.claim(Kind::Chunk, chunk.clone());
+            if let Some((stream, batch)) = &mut flowing {
+                batch.extend(plan.take(*stream, BLOCK, gaps(&present)).keep);
+            }
+            let mut batch = plan.take(id, chunk.end - chunk.start, gaps(&present)).keep;
+            write(&mut plan, &mut present, id, &mut batch);
+            plan.drop_claim(id);
+            if let Some((stream, batch)) = &mut flowing {
+                write(&mut plan, &mut present, *stream, batch);
+            }
+            prop_assert!(gaps(&present)(chunk).is_empty());
+        }
+        if let Some((stream, _)) = flowing {
+            plan.drop_claim(stream);
+        }
         while let Some(chunk) = plan.chunk(0, length, length, gaps(&present)) {
             for block in chunk.start / BLOCK..chunk.end.div_ceil(BLOCK) {
                 present[block as usize] = true;
