@@ -197,7 +197,7 @@ impl Download {
         let reservation = match reserve(cache, name, &source, &head, allocation, there).await {
             Ok(reservation) => reservation,
             Err(error) => {
-                put_back(&entry, kept);
+                put_back(cache, &entry, kept);
                 return Err(error);
             }
         };
@@ -342,7 +342,7 @@ impl Download {
         }
         if version.keep {
             if let Some(again) = again {
-                again.compare(&cache, &source, id).await;
+                again.compare(&cache, &entry, &source, id).await;
             }
             let fallback = {
                 let mut state = entry.state();

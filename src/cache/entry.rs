@@ -10,6 +10,7 @@ mod facts;
 mod forms;
 mod permit;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -34,6 +35,8 @@ pub(super) const UNWANTED: i32 = libc::ECANCELED;
 /// The cache's record for one name.
 pub struct Entry {
     name: Name,
+    /// Its origin gave other bytes under one strong tag: its tags tell nothing of bytes any more.
+    tags_lie: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -169,7 +172,7 @@ impl Entry {
             evicted: false,
             withdrawn: false,
         };
-        Arc::new(Entry { name, state: Mutex::new(state) })
+        Arc::new(Entry { name, tags_lie: AtomicBool::new(false), state: Mutex::new(state) })
     }
 
     /// Binds the name to what the catalogs say now, shown in these forms.

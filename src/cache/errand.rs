@@ -62,7 +62,7 @@ async fn ask(
         let Parked { head, body, .. } = *parked;
         cache.counters.misses.inc();
         let content = match Kept::take(cache, &entry, Want::Version) {
-            Some(kept) => kept.or_body(cache, &source, &head, body),
+            Some(kept) => kept.or_body(cache, &entry, &source, &head, body),
             None => Content::Body(body),
         };
         return fetch(cache, permit, source, head, content, have).await;
@@ -91,7 +91,7 @@ async fn ask(
     let ask = Ask { source: source.clone(), validators, patience, first };
     match (cache.origin.get(ask).await, have) {
         (Ok(Answer::NotModified(unchanged)), Some(version)) => {
-            put_back(&entry, kept);
+            put_back(cache, &entry, kept);
             let lifetime = version.lifetime.updated(&unchanged.lifetime);
             confirm(cache, permit, version, Unchanged { lifetime, ..unchanged }).await;
         }
@@ -113,9 +113,9 @@ async fn ask(
                 land_head(permit, peek);
             }
             _ => {
-                lie::note_length(cache, &source, have.as_deref(), &head);
+                lie::note_length(cache, &entry, &source, have.as_deref(), &head);
                 let content = match kept {
-                    Some(kept) => kept.or_body(cache, &source, &head, body),
+                    Some(kept) => kept.or_body(cache, &entry, &source, &head, body),
                     None => Content::Body(body),
                 };
                 fetch(cache, permit, source, head, content, have).await;
@@ -124,7 +124,7 @@ async fn ask(
         (Err(failure), have) => {
             match kept {
                 Some(kept) if failure.kind == FailureKind::Gone => kept.let_go(cache),
-                kept => put_back(&entry, kept),
+                kept => put_back(cache, &entry, kept),
             }
             let error = refusal(&entry, &failure);
             Box::pin(fail(cache, permit, have, error, failure.retry_after)).await;

@@ -90,6 +90,12 @@ pub(super) struct Fill {
     offered: bool,
     /// The whole was sent where only its beginning was asked for.
     sent_whole: bool,
+    /// An answer that brought the whole has made way for ranges.
+    displaced: bool,
+    /// The whole was asked for once more.
+    asked_again: bool,
+    /// What came with the head is being compared with the part that is gone on with.
+    comparing: bool,
     /// What comes is left to the connection there is: asking for ranges ahead of it went wrong.
     alone: bool,
     /// A body whose length was not announced has ended.
@@ -121,6 +127,9 @@ impl Fill {
             ranges,
             offered,
             sent_whole: false,
+            displaced: false,
+            asked_again: false,
+            comparing: false,
             alone: false,
             ended: false,
             pause: None,
@@ -155,6 +164,7 @@ impl Fill {
     async fn fill(&mut self, first: Option<First>) -> Result<Filled, OpenError> {
         if let Some(First { body, part }) = first {
             self.sent_whole = part.is_none();
+            self.comparing = part.is_some() && self.shared.blob.filled() > 0;
             let (kind, range) = match part {
                 Some(part) => (Kind::Chunk, part),
                 None => (Kind::Stream, 0..self.shared.length.unwrap_or(u64::MAX)),
@@ -194,7 +204,7 @@ impl Fill {
                 }
                 if !self.ranges && self.connections.is_empty() {
                     // Whichever connection was the last to end, nobody else brings the rest.
-                    self.again();
+                    self.again()?;
                 }
             }
             let looking = !self.connections.is_empty() && self.wide();
@@ -209,7 +219,7 @@ impl Fill {
                     let ended = ended.map_err(|_| stopped())?;
                     self.ended(ended)?;
                 }
-                () = demand, if self.offered => {}
+                () = demand => {}
                 () = shared.noted() => self.note(),
                 _ = tick.tick(), if looking => self.look(&mut tick),
                 () = at(wake), if wake.is_some() => {}
@@ -223,7 +233,7 @@ impl Fill {
     /// Says whether every byte is there.
     fn whole(&self) -> bool {
         match self.shared.length {
-            Some(length) => self.shared.blob.filled() == length,
+            Some(length) => self.shared.blob.filled() == length && !self.comparing,
             None => self.ended,
         }
     }

@@ -9,6 +9,7 @@ use super::entry::{Entry, Want};
 use super::errand::FIRST;
 use super::fill::First;
 use super::ledger::Pin;
+use super::lie;
 use super::version::Unfinished;
 use crate::origin::{Body, Framing, Head, Unchanged};
 use crate::source::Source;
@@ -63,6 +64,7 @@ impl Kept {
     pub(super) fn or_body(
         self,
         cache: &Cache,
+        entry: &Entry,
         source: &Source,
         head: &Head,
         body: Box<dyn Body>,
@@ -77,7 +79,7 @@ impl Kept {
             return Content::Unfinished(Box::new(self), Some(first));
         }
         if same_tag && head.length.is_some_and(|length| length != record.length) {
-            cache.origin.lied(source);
+            lie::note(cache, entry, source);
         }
         self.let_go(cache);
         Content::Body(body)
@@ -90,8 +92,19 @@ impl Kept {
 }
 
 /// Puts back what could not be decided about, unless there is a later one by now.
-pub(super) fn put_back(entry: &Arc<Entry>, kept: Option<Kept>) {
-    if let Some(Kept { unfinished, _pin }) = kept {
-        entry.state().unfinished.get_or_insert(unfinished);
+pub(super) fn put_back(cache: &Cache, entry: &Arc<Entry>, kept: Option<Kept>) {
+    let Some(Kept { unfinished, _pin }) = kept else { return };
+    let left = {
+        let mut state = entry.state();
+        match state.unfinished {
+            None if !state.withdrawn => {
+                state.unfinished = Some(unfinished);
+                None
+            }
+            _ => Some(unfinished),
+        }
+    };
+    if let Some(left) = left {
+        cache.ledger.orphan(left.id);
     }
 }

@@ -7,17 +7,19 @@
 //! ([`Beside`]), so that from the first difference on nothing is added to it.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
 use super::Cache;
+use super::entry::Entry;
 use super::error::OpenError;
 use super::version::Version;
 use crate::metrics::Refusal;
 use crate::origin::Head;
 use crate::source::Source;
+use crate::store::Blob;
 use crate::types::{BlobId, Name};
 
 /// A version at hand that an answer claims to bring once more.
@@ -33,11 +35,11 @@ impl Again {
 
     /// Compares it with what came, which is committed; notes an origin that lied. What was there
     /// before may have been evicted meanwhile, and then tells nothing.
-    pub(super) async fn compare(self, cache: &Cache, source: &Source, came: BlobId) {
+    pub(super) async fn compare(self, cache: &Cache, entry: &Entry, source: &Source, came: BlobId) {
         let (store, Again(before)) = (cache.store.clone(), self);
         let alike = tokio::task::spawn_blocking(move || store.alike(before, came)).await;
         match alike {
-            Ok(Ok(false)) => cache.origin.lied(source),
+            Ok(Ok(false)) => note(cache, entry, source),
             Ok(Err(e)) if e.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(blob = %before, with = %came, "cannot compare what came twice: {e}");
             }
@@ -49,24 +51,33 @@ impl Again {
 
 /// A version of which a part is at hand, and which an answer claims to bring.
 pub(super) struct Beside {
-    version: Arc<Version>,
+    /// Its readers keep it; what is compared with it does not.
+    blob: Weak<Blob>,
     differs: AtomicBool,
 }
 
 impl Beside {
     /// Returns the version, where only a part of it is there and the head gives no other length.
-    pub(super) fn of(version: &Arc<Version>, source: &Source, head: &Head) -> Option<Beside> {
+    pub(super) fn of(version: &Version, source: &Source, head: &Head) -> Option<Beside> {
         let fits = head.length.is_some() && head.length == version.blob.length();
         let part = !version.complete() && version.blob.broken().is_none();
         let beside = fits && part && same_tag(version, source, head);
-        beside.then(|| Beside { version: version.clone(), differs: AtomicBool::new(false) })
+        let blob = Arc::downgrade(&version.blob);
+        beside.then(|| Beside { blob, differs: AtomicBool::new(false) })
     }
 
     /// Compares bytes that came with those at hand. Where they differ, the origin lied, and what is
     /// missing of the part stays so: what would come for it are bytes of another version. Blocks on
     /// the disk.
-    pub(super) fn compare(&self, cache: &Cache, source: &Source, at: u64, chunks: &[Bytes]) {
-        let blob = &self.version.blob;
+    pub(super) fn compare(
+        &self,
+        cache: &Cache,
+        entry: &Entry,
+        source: &Source,
+        at: u64,
+        chunks: &[Bytes],
+    ) {
+        let Some(blob) = self.blob.upgrade() else { return };
         if self.differs.load(Ordering::Relaxed) {
             return;
         }
@@ -76,7 +87,7 @@ impl Beside {
                 if self.differs.swap(true, Ordering::Relaxed) {
                     return;
                 }
-                cache.origin.lied(source);
+                note(cache, entry, source);
                 if !blob.committed() {
                     let text = "the origin gives other bytes now under the same strong tag";
                     blob.fail(OpenError::new(Refusal::Changed, text).broken());
@@ -89,21 +100,34 @@ impl Beside {
     }
 }
 
-/// Returns the end of a download whose bytes differ from what came of it before.
-pub(super) fn other_bytes(name: &Name) -> OpenError {
+/// Notes that the origin of a name gives other bytes under one strong tag.
+pub(super) fn note(cache: &Cache, entry: &Entry, source: &Source) {
+    entry.distrust_tags();
+    cache.origin.lied(source);
+}
+
+/// Returns the end of a download whose bytes differ from what came of it before, which may have been
+/// seen; else it is to be had anew, in one answer, as where its digest is wrong.
+pub(super) fn other_bytes(name: &Name, seen: bool) -> OpenError {
     let text = format!(
         "{name}: the origin gives other bytes than before under the same strong tag; they are not mixed"
     );
-    OpenError::new(Refusal::Changed, text)
+    OpenError::new(if seen { Refusal::Changed } else { Refusal::Digest }, text)
 }
 
 /// Notes an origin that gives another length under the same strong tag.
-pub(super) fn note_length(cache: &Cache, source: &Source, have: Option<&Version>, head: &Head) {
+pub(super) fn note_length(
+    cache: &Cache,
+    entry: &Entry,
+    source: &Source,
+    have: Option<&Version>,
+    head: &Head,
+) {
     let same = have.filter(|version| same_tag(version, source, head));
     if let (Some(version), Some(length)) = (same, head.length)
         && version.blob.length().is_some_and(|before| before != length)
     {
-        cache.origin.lied(source);
+        note(cache, entry, source);
     }
 }
 

@@ -128,6 +128,8 @@ pub(super) struct Unfinished {
 
 /// What is there of a name whose download was not finished, for an operator.
 pub struct Leftover {
+    /// Its number.
+    pub id: BlobId,
     /// The length of the whole.
     pub length: u64,
     /// Its ETag.

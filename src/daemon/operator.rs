@@ -125,8 +125,10 @@ impl Daemon {
         let version = entry.version().filter(|v| self.cache.ledger().contains(v.blob.id()));
         let error = failure(form, entry);
         let blob = version.as_ref().map(|version| &version.blob);
-        let state = state(entry, version.as_deref(), error.as_ref().map(|(_, e)| e));
-        let kept = entry.leftover().filter(|_| state == NameState::Kept);
+        let kept = entry.leftover().filter(|part| self.cache.ledger().contains(part.id));
+        let reason = error.as_ref().map(|(_, error)| error);
+        let state = state(entry, version.as_deref(), kept.is_some(), reason);
+        let kept = kept.filter(|_| state == NameState::Kept);
         let present = present(version.as_deref(), kept.as_ref());
         NameStatus {
             name: name.clone(),
@@ -257,12 +259,17 @@ fn last_error(name: &Name, (at, error): (SystemTime, OpenError)) -> LastError {
     }
 }
 
-fn state(entry: &Entry, version: Option<&Version>, error: Option<&OpenError>) -> NameState {
+fn state(
+    entry: &Entry,
+    version: Option<&Version>,
+    kept: bool,
+    error: Option<&OpenError>,
+) -> NameState {
     use crate::metrics::Refusal;
     match (version, entry.flying()) {
         (None, true) => NameState::Fetching,
         (None, false) if error.is_some_and(|e| e.why == Refusal::Gone) => NameState::Gone,
-        (None, false) if entry.leftover().is_some() => NameState::Kept,
+        (None, false) if kept => NameState::Kept,
         (None, false) => NameState::Absent,
         (Some(version), _) if !version.complete() && version.digest.is_some() => {
             NameState::PartialUnverified

@@ -57,13 +57,14 @@ struct State {
 
 /// Whether two versions have the same bytes, so that nodes of one are nodes of the other. Where the
 /// origin was found to have another one instead, its tags tell nothing.
-fn same_bytes(one: &Version, other: &Version) -> bool {
+fn same_bytes(entry: &Entry, one: &Version, other: &Version) -> bool {
     let superseded = one.blob.broken().is_some_and(|broken| broken.superseded);
     let tag = one.validators.strong();
     one.blob.id() == other.blob.id()
         || (one.digest.is_some() && one.digest == other.digest)
         || (tag.is_some()
             && !superseded
+            && entry.tags_tell()
             && tag == other.validators.strong()
             && one.source == other.source
             && one.blob.length() == other.blob.length())
@@ -134,7 +135,7 @@ impl Crown {
             if state.reference.is_none() {
                 state.reference = surplus.0.take();
             }
-        } else if state.takes(&version) {
+        } else if state.takes(&self.entry, &version) {
             surplus.1 = state.version.replace(version);
             surplus.2 = state.tree.take();
             surplus.0 = std::mem::replace(&mut state.reference, surplus.0);
@@ -368,11 +369,11 @@ impl State {
     }
 
     /// Says whether a broken version may make room for another.
-    fn takes(&self, version: &Version) -> bool {
+    fn takes(&self, entry: &Entry, version: &Version) -> bool {
         let root_alone =
             self.handles == 0 && self.counted == usize::from(self.references(NodeNo::ROOT) > 0);
         self.version.as_ref().is_none_or(|bound| {
-            bound.blob.broken().is_some() && (root_alone || same_bytes(bound, version))
+            bound.blob.broken().is_some() && (root_alone || same_bytes(entry, bound, version))
         })
     }
 }

@@ -1,5 +1,6 @@
 //! What an entry knows of its version at a moment.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Entry, State};
@@ -10,11 +11,22 @@ use crate::lifetime::{Clock, Use};
 use crate::source::Revalidate;
 
 impl Entry {
+    /// Says whether two versions of one strong tag may be taken for one.
+    pub fn tags_tell(&self) -> bool {
+        !self.tags_lie.load(Ordering::Relaxed)
+    }
+
+    /// Notes that they may not.
+    pub(in crate::cache) fn distrust_tags(&self) {
+        self.tags_lie.store(true, Ordering::Relaxed);
+    }
+
     /// Returns what there is to go on with of a download that was not finished, while nobody does.
     pub fn leftover(&self) -> Option<Leftover> {
         let state = self.state();
         let part = state.unfinished.as_ref()?;
         (part.record.source == state.identity).then(|| Leftover {
+            id: part.id,
             length: part.record.length,
             etag: part.record.validators.etag.clone(),
             present: part.present.clone(),

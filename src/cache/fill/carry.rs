@@ -64,13 +64,26 @@ struct Batch {
     again: bool,
 }
 
+/// A batch on its way to the disk, or being compared.
+type Writing = JoinHandle<std::io::Result<Came>>;
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    Written,
+    /// It was there already.
+    Alike,
+    /// Other bytes are there.
+    Other,
+}
+
 /// A connection at work.
 pub(super) struct Carrier {
     shared: Arc<Shared>,
     claim: ClaimId,
     waiting: VecDeque<Batch>,
     queued: u64,
-    writing: Option<(u64, JoinHandle<std::io::Result<bool>>)>,
+    writing: Option<(u64, Writing)>,
     /// Everything below came.
     at: u64,
     /// Where the first batch ends at the latest.
@@ -268,16 +281,17 @@ impl Carrier {
         }
         let (shared, writing) = (self.shared.clone(), self.shared.begin_write().await);
         let task = tokio::task::spawn_blocking(move || {
-            let agrees = match batch.again {
+            let came = match batch.again {
                 true => {
                     // What is read over is progress to those who wait for what lies behind.
                     shared.blob.beat();
-                    shared.blob.agrees(batch.at, &batch.chunks)
+                    let alike = shared.blob.agrees(batch.at, &batch.chunks);
+                    alike.map(|alike| if alike { Came::Alike } else { Came::Other })
                 }
-                false => shared.write(batch.at, &batch.chunks).map(|()| true),
+                false => shared.write(batch.at, &batch.chunks).map(|()| Came::Written),
             };
             drop(writing);
-            agrees
+            came
         });
         self.writing = Some((end, task));
         Ok(())
@@ -285,19 +299,21 @@ impl Carrier {
 
     fn written(
         &mut self,
-        (end, agrees): (u64, Result<std::io::Result<bool>, JoinError>),
+        (end, came): (u64, Result<std::io::Result<Came>, JoinError>),
     ) -> Result<(), Fault> {
         let name = self.shared.entry.name();
         let stopping = |_| OpenError::new(Refusal::Store, "the daemon is stopping");
-        let agrees = agrees.map_err(stopping).map_err(Fault::Final)?.map_err(|error| {
+        let came = came.map_err(stopping).map_err(Fault::Final)?.map_err(|error| {
             Fault::Final(OpenError::disk(&format!("{name}: cannot write or read back"), &error))
         })?;
-        if !agrees {
-            self.shared.cache.origin.lied(&self.shared.source);
-            return Err(Fault::Final(lie::other_bytes(name)));
+        if came == Came::Other {
+            lie::note(&self.shared.cache, &self.shared.entry, &self.shared.source);
+            return Err(Fault::Final(lie::other_bytes(name, self.shared.seen())));
         }
         self.shared.plan().written(self.claim, end);
-        self.shared.wrote();
+        if came == Came::Written {
+            self.shared.wrote();
+        }
         Ok(())
     }
 }

@@ -22,18 +22,31 @@ impl Fill {
         if let Some(latency) = latency {
             self.latency = latency.min(LONGEST_LATENCY);
         }
+        self.comparing &= asked || kind != Kind::Chunk;
         match ending {
             Ending::MadeWay => Ok(()),
             Ending::Done => {
                 if gained > 0 {
-                    self.trouble.came(gained);
+                    self.trouble.came();
                 }
                 self.offered |= asked && self.ranges && kind != Kind::Stream && !self.alone;
-                self.ended |= kind == Kind::Stream && self.shared.length.is_none();
+                if kind == Kind::Stream {
+                    self.ended |= self.shared.length.is_none();
+                    self.displaced |= self.ranges;
+                }
+                Ok(())
+            }
+            // Whatever became of others, every byte has come meanwhile.
+            Ending::Changed | Ending::NotServed | Ending::Unusable(_) | Ending::Refused(_)
+                if self.whole() =>
+            {
                 Ok(())
             }
             Ending::Changed if self.streams() => {
                 self.stream_alone("another version came for a range")
+            }
+            Ending::Changed if self.displaced => {
+                self.without_ranges("another version came for a range")
             }
             Ending::Changed => Err(self.changed()),
             Ending::NotServed => self.without_ranges("the origin serves no ranges"),
@@ -47,10 +60,12 @@ impl Fill {
             Ending::Failed(Fault::Origin(failure)) if !self.ranges => Err(self.refusal(&failure)),
             Ending::Failed(Fault::Origin(failure)) => {
                 let now = Instant::now();
-                let Some(pause) = self.trouble.failed(gained, now) else {
+                let Some(pause) = self.trouble.failed(gained, self.shared.brought(), now) else {
                     return match kind {
-                        Kind::Stream => self.given_up(kind, &failure),
-                        _ => self.without_ranges(&failure.to_string()),
+                        Kind::Chunk | Kind::Piece if self.all() || !away(&failure) => {
+                            self.without_ranges(&failure.to_string())
+                        }
+                        _ => self.given_up(kind, &failure),
                     };
                 };
                 tracing::debug!(name = %self.shared.entry.name(), %failure, "a body ended early; the rest is asked for");
@@ -62,9 +77,18 @@ impl Fill {
     }
 
     /// Fetches the whole body once more, for what is still missing of it.
-    pub(super) fn again(&mut self) {
+    ///
+    /// # Errors
+    /// It came before and left gaps, so it would again.
+    pub(super) fn again(&mut self) -> Result<(), OpenError> {
+        if std::mem::replace(&mut self.asked_again, true) {
+            let text = format!("{}: the whole came, and gaps are left", self.shared.entry.name());
+            return Err(OpenError::new(Refusal::BadBody, text));
+        }
         let length = self.shared.length.unwrap_or(u64::MAX);
+        self.shared.plan().read_through();
         self.begin(Kind::Stream, 0..length, None);
+        Ok(())
     }
 
     /// Says whether one answer goes on bringing all there is, whatever becomes of others.
@@ -93,7 +117,6 @@ impl Fill {
         }
         self.ranges = false;
         self.offered = false;
-        self.shared.plan().read_through();
         tracing::info!(name = %self.shared.entry.name(), why, "the body is fetched from its beginning");
         Ok(())
     }
@@ -107,7 +130,8 @@ impl Fill {
     }
 
     /// Decides what it means that the origin failed for good. Where others bring all of the body, it
-    /// was one connection too many, whatever it said. Where only what is read is fetched, those who
+    /// was one connection too many, whatever it said; where one answer did until it made way for
+    /// ranges, it is asked for again. Where only what is read is fetched, those who
     /// wait now are refused, and what is there goes on being served: it must not go because somebody
     /// wanted more while the origin was away.
     ///
@@ -123,12 +147,11 @@ impl Fill {
             }
             return Ok(());
         }
-        let away = matches!(
-            failure.kind,
-            FailureKind::Unreachable | FailureKind::Silent | FailureKind::Status
-        );
+        if kind != Kind::Stream && self.displaced {
+            return self.without_ranges(&failure.to_string());
+        }
         let error = self.refusal(failure);
-        if !away || !self.ranges || self.all() || self.shared.length.is_none() {
+        if !away(failure) || !self.ranges || self.all() || self.shared.length.is_none() {
             return Err(error);
         }
         tracing::warn!(name = %self.shared.entry.name(), why = error.why.as_str(), %error, "a part could not be fetched");
@@ -142,4 +165,9 @@ impl Fill {
         error.message = format!("{}: {}", self.shared.entry.name(), error.message);
         error
     }
+}
+
+/// Says whether the origin could not be had at all, which may pass.
+fn away(failure: &Failure) -> bool {
+    matches!(failure.kind, FailureKind::Unreachable | FailureKind::Silent | FailureKind::Status)
 }

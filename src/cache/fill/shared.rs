@@ -156,9 +156,14 @@ impl Shared {
     pub(super) fn write(&self, at: u64, chunks: &[Bytes]) -> std::io::Result<()> {
         self.staging.write(at, chunks)?;
         if let Some(beside) = &self.beside {
-            beside.compare(&self.cache, &self.source, at, chunks);
+            beside.compare(&self.cache, &self.entry, &self.source, at, chunks);
         }
         Ok(())
+    }
+
+    /// Says whether what has come may have been read: it need not have its digest first.
+    pub(super) fn seen(&self) -> bool {
+        self.pulse.is_none()
     }
 
     /// Notes bytes that came.

@@ -14,43 +14,54 @@ const EMPTY: u32 = 3;
 const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(2);
 
+/// After so long without a failure the next is the first of a series of its own.
+const FORGIVEN: Duration = Duration::from_secs(60);
+
 /// What went wrong so far.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
-    /// When the first failure of this series was, and how many bytes came since.
+    /// When the first failure of this series was, and how many bytes had come by then, of all
+    /// connections.
     since: Option<(Instant, u64)>,
+    /// When the last one was, and until when nothing is asked for because of it.
+    last: Option<(Instant, Instant)>,
     empty: u32,
     failures: u32,
 }
 
 impl Trouble {
-    /// Notes a body that came as asked for, with so many bytes.
-    pub(super) fn came(&mut self, bytes: u64) {
+    /// Notes a body that came as asked for.
+    pub(super) fn came(&mut self) {
         self.empty = 0;
         self.failures = 0;
-        if let Some((_, gained)) = &mut self.since {
-            *gained += bytes;
-        }
     }
 
-    /// Notes a body that failed after so many bytes, and returns how long to wait before the rest
-    /// is asked for, or `None` to give up.
-    pub(super) fn failed(&mut self, bytes: u64, now: Instant) -> Option<Duration> {
+    /// Notes a body that failed after so many bytes, `brought` of all connections so far. Returns how
+    /// long to wait before the rest is asked for, or `None` to give up.
+    pub(super) fn failed(&mut self, bytes: u64, brought: u64, now: Instant) -> Option<Duration> {
+        match self.last {
+            // Asked for before the one that failed just now.
+            Some((_, until)) if now < until && bytes == 0 => return Some(until - now),
+            Some((at, _)) if now - at >= FORGIVEN => self.since = None,
+            _ => {}
+        }
         self.empty = if bytes == 0 { self.empty + 1 } else { 0 };
         self.failures = if bytes == 0 { self.failures + 1 } else { 1 };
-        let (since, gained) = self.since.get_or_insert((now, 0));
-        *gained += bytes;
-        let passed = now.duration_since(*since);
+        let (since, before) = *self.since.get_or_insert((now, brought.saturating_sub(bytes)));
+        let (passed, gained) = (now - since, brought.saturating_sub(before));
         if passed >= WINDOW {
-            if (*gained as f64) < FLOOR as f64 * passed.as_secs_f64() {
+            if (gained as f64) < FLOOR as f64 * passed.as_secs_f64() {
                 return None;
             }
-            self.since = Some((now, 0));
+            self.since = Some((now, brought));
         }
         if self.empty >= EMPTY {
             return None;
         }
-        Some((SHORTEST * 2u32.saturating_pow(self.failures.min(8) - 1)).min(LONGEST))
+        let pause = SHORTEST * 2u32.saturating_pow(self.failures.min(8) - 1);
+        let pause = pause.min(LONGEST);
+        self.last = Some((now, now + pause));
+        Some(pause)
     }
 }
 
@@ -63,25 +74,49 @@ mod tests {
     #[test]
     fn bodies_that_bring_nothing_are_given_up() {
         let mut trouble = Trouble::default();
-        let now = Instant::now();
-        assert_eq!(trouble.failed(0, now), Some(Duration::from_millis(50)));
-        assert_eq!(trouble.failed(0, now), Some(Duration::from_millis(100)));
-        assert_eq!(trouble.failed(1, now), Some(Duration::from_millis(50)));
-        assert!(trouble.failed(0, now).is_some());
-        trouble.came(5);
-        assert!(trouble.failed(0, now).is_some());
-        assert!(trouble.failed(0, now).is_some());
-        assert_eq!(trouble.failed(0, now), None);
+        let mut now = Instant::now();
+        let mut failed = |trouble: &mut Trouble, bytes| {
+            now += SECOND;
+            trouble.failed(bytes, 0, now)
+        };
+        assert_eq!(failed(&mut trouble, 0), Some(Duration::from_millis(50)));
+        assert_eq!(failed(&mut trouble, 0), Some(Duration::from_millis(100)));
+        assert_eq!(failed(&mut trouble, 1), Some(Duration::from_millis(50)));
+        assert!(failed(&mut trouble, 0).is_some());
+        trouble.came();
+        assert!(failed(&mut trouble, 0).is_some());
+        assert!(failed(&mut trouble, 0).is_some());
+        assert_eq!(failed(&mut trouble, 0), None);
+    }
+
+    #[test]
+    fn several_that_fail_at_once_are_one_failure() {
+        let (mut trouble, now) = (Trouble::default(), Instant::now());
+        for _ in 0..10 {
+            assert_eq!(trouble.failed(0, 0, now), Some(Duration::from_millis(50)));
+        }
+        assert_eq!(trouble.failed(0, 0, now + SECOND), Some(Duration::from_millis(100)));
     }
 
     #[test]
     fn a_body_cut_often_goes_on_as_long_as_bytes_come() {
         let (mut fast, mut slow) = (Trouble::default(), Trouble::default());
         let start = Instant::now();
-        for second in 0..600 {
-            assert!(fast.failed(32 << 10, start + second * SECOND).is_some(), "{second}");
+        for second in 0..600u32 {
+            let brought = u64::from(second + 1) * (32 << 10);
+            assert!(fast.failed(32 << 10, brought, start + second * SECOND).is_some(), "{second}");
         }
-        let last = (0..600).take_while(|s| slow.failed(1 << 10, start + *s * SECOND).is_some());
-        assert_eq!(last.count(), 30);
+        let fails =
+            |s: &u32| slow.failed(1 << 10, u64::from(s + 1) << 10, start + *s * SECOND).is_some();
+        assert_eq!((0..600).take_while(fails).count(), 30);
+    }
+
+    #[test]
+    fn a_failure_long_ago_is_no_part_of_a_series() {
+        let (mut trouble, start) = (Trouble::default(), Instant::now());
+        for hour in 0..10 {
+            let now = start + 3600 * hour * SECOND;
+            assert!(trouble.failed(100, u64::from(hour + 1) * 100, now).is_some(), "{hour}");
+        }
     }
 }

@@ -127,6 +127,26 @@ async fn the_whole_is_asked_for_though_other_ranges_fail_meanwhile() {
     assert!(bytes_of(&opened).await == *bytes());
 }
 
+/// With one connection the stream ends for a reader ahead. What it would have brought is asked for
+/// again, once.
+#[tokio::test]
+async fn a_stream_that_made_way_for_a_range_that_fails_is_asked_for_again() {
+    for (what, wrong) in wrong() {
+        let rig = Rig::new(table([("a", source("http://h/a"))]));
+        rig.origin.parts.lock().unwrap().push_back(wrong);
+        let (body, sent) = mpsc::unbounded_channel();
+        rig.will(Reply::Slow(ranged(), sent));
+        let opened = rig.open("a").await.unwrap();
+        body.send(part(0..1 << 20)).unwrap();
+        until("the beginning", || opened.version.blob.filled() >= 1 << 20).await;
+        rig.will(Reply::Body(ranged(), bytes().to_vec()));
+        let reader = read_ahead(&rig, &opened).await;
+        assert!(reader.await.unwrap(), "{what}");
+        assert!(bytes_of(&opened).await == *bytes(), "{what}");
+        assert_eq!((rig.asked(), rig.origin.ranges.lock().unwrap().len()), (2, 1), "{what}");
+    }
+}
+
 /// Nobody else brings what is asked for: then the whole does, or nobody.
 #[tokio::test]
 async fn a_rest_that_cannot_be_asked_for_comes_with_the_whole() {

@@ -1,7 +1,7 @@
 //! Other bytes under the same strong tag, of which a part is at hand.
 
 use super::*;
-use crate::source::Fill;
+use crate::source::{Fill, Revalidate};
 
 const LEN: usize = 3 << 20;
 const STALL: Duration = Duration::from_secs(5);
@@ -156,4 +156,36 @@ async fn a_whole_answer_that_fills_gaps_is_compared_with_what_is_there() {
     until("the end", || opened.version.blob.broken().is_some()).await;
     assert_eq!(lies(&rig), 1);
     assert!(!opened.version.complete());
+}
+
+/// Nobody has seen the part, and the digest is the judge.
+#[tokio::test]
+async fn where_a_digest_is_checked_first_other_bytes_cost_a_fetch_and_no_failure() {
+    let instead = other(1000);
+    let declared = Source { digest: sha256(&instead), ..source("http://h/a") };
+    let rig = Rig::new(table([("a", declared)]));
+    rig.will(Reply::Body(ranged(), bytes()[..2 << 20].to_vec()));
+    rig.will(Reply::Fail(FailureKind::Unreachable));
+    rig.origin.parts.lock().unwrap().push_back(PartReply::NotServed);
+    assert!(rig.open("a").await.is_err());
+    until("the part", || rig.entry("a").state().unfinished.is_some()).await;
+    later().await;
+    rig.will(in_frames(None, &instead));
+    rig.will(Reply::Body(ranged(), instead.to_vec()));
+    assert!(bytes_of(&rig.open("a").await.unwrap()).await == *instead);
+}
+
+/// What may not be kept any more is fetched in one answer, over what is there of it.
+#[tokio::test]
+async fn a_part_that_may_not_be_kept_any_more_is_read_over_once() {
+    let followed = Source { revalidate: Revalidate::Http, ..source("http://h/a") };
+    let rig = Rig::new(table([("a", followed)]));
+    leave_a_part(&rig, 2 << 20).await;
+    let asked = rig.asked();
+    rig.will(Reply::Lasts(lifetimes::lifetime("no-store")));
+    rig.will(Reply::Body(ranged(), bytes().to_vec()));
+    let opened = rig.open("a").await.unwrap();
+    let all = opened.version.blob.wait_for(0..LEN as u64, STALL).await;
+    assert!(all.is_ok(), "{all:?}");
+    assert_eq!(rig.asked() - asked, 2);
 }

@@ -17,7 +17,7 @@ fn lifetime_of(fields: &[(&str, &str)], ago: Duration) -> Lifetime {
     Lifetime::read(fields.iter().map(|(name, value)| (*name, value.as_bytes())), at, at)
 }
 
-fn lifetime(control: &str) -> Lifetime {
+pub(super) fn lifetime(control: &str) -> Lifetime {
     lifetime_of(&[("cache-control", control)], Duration::ZERO)
 }
 
