@@ -47,6 +47,7 @@ pub use error::OpenError;
 pub use evict::EvictOutcome;
 pub use ledger::{Balance, KernelRef, Ledger, Limits, Pin};
 pub use names::{Names, Shown, number};
+pub use plot::check_digest;
 pub use seats::Bound;
 pub use table::Table;
 pub use version::{Leftover, Peek, Version};

@@ -25,6 +25,15 @@ pub(super) enum Doubt {
     /// The origin said that it had another one meanwhile. Of an origin that says so each time and
     /// goes on to offer it, it is no reason to withhold the copy at hand.
     Changed(Claim),
+    /// It did so again. What one answer brings cannot change in the middle.
+    Fickle(Claim),
+}
+
+impl Doubt {
+    /// Says whether the next question is for all in one answer.
+    pub(super) fn wants_whole(&self) -> bool {
+        matches!(self, Doubt::Pieces(_) | Doubt::Fickle(_))
+    }
 }
 
 impl Claim {
@@ -52,7 +61,7 @@ impl Charge {
         Charge { claim: Claim::of(source, head), before: held.take() }
     }
 
-    /// Says whether one answer is to bring all of it, which tells who was wrong.
+    /// Says whether one answer is to bring all of it, which tells who was wrong with pieces.
     pub(super) fn wants_one_answer(&self) -> bool {
         matches!((&self.before, &self.claim), (Some(Doubt::Pieces(held)), Some(claim)) if held == claim)
     }
@@ -65,9 +74,12 @@ impl Charge {
         error: OpenError,
         version: &Version,
     ) -> OpenError {
-        let Some(doubt) = self.claim.clone().map(Doubt::Changed) else { return error };
-        let again = self.before.as_ref() == Some(&doubt);
-        held.get_or_insert(doubt);
+        let Some(claim) = self.claim.clone() else { return error };
+        let again = match &self.before {
+            Some(Doubt::Changed(before) | Doubt::Fickle(before)) => *before == claim,
+            _ => false,
+        };
+        held.get_or_insert(if again { Doubt::Fickle(claim) } else { Doubt::Changed(claim) });
         if !again {
             return error;
         }

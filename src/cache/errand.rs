@@ -86,7 +86,7 @@ async fn ask(
     if std::mem::take(&mut entry.state().evicted) {
         cache.counters.evicted_then_wanted.inc();
     }
-    let in_one = source.wants_all() || matches!(entry.state().doubt, Some(Doubt::Pieces(_)));
+    let in_one = source.wants_all() || entry.state().doubt.as_ref().is_some_and(Doubt::wants_whole);
     let first = (!in_one).then_some(FIRST);
     let ask = Ask { source: source.clone(), validators, patience, first };
     match (cache.origin.get(ask).await, have) {

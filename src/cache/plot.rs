@@ -7,6 +7,7 @@ use super::entry::Entry;
 use super::error::OpenError;
 use super::ledger::{Pin, Reservation};
 use super::room::overhead;
+use super::version::Version;
 use crate::metrics::Refusal;
 use crate::store::Blob;
 use crate::tree::{Room, TreeError, Why};
@@ -119,6 +120,15 @@ fn refusal(error: &OpenError) -> TreeError {
     TreeError { errno: error.errno, ..TreeError::new(why, error.message.clone()) }
 }
 
+/// Has all of an archive fetched that looks damaged, where it is to have a digest: that tells whether
+/// it is the archive, or what came of it so far.
+pub fn check_digest(entry: &Entry, archive: &Blob) {
+    let of_it = |version: &Version| version.blob.id() == archive.id() && version.digest.is_some();
+    if !archive.committed() && entry.version().is_some_and(|version| of_it(&version)) {
+        archive.want_all();
+    }
+}
+
 impl Room for Plot {
     fn grow(&self, bytes: u64) -> Pending<'_, Result<(), TreeError>> {
         Box::pin(self.book(bytes))
@@ -150,6 +160,9 @@ impl Room for Plot {
     fn failed(&self, error: &TreeError) {
         let (name, blob) = (self.entry.name(), self.archive.id());
         self.entry.tree_failed(blob, error);
+        if error.why == Why::Damaged {
+            check_digest(&self.entry, &self.archive);
+        }
         match error.why {
             // Told where it failed.
             Why::Broken => {

@@ -1,5 +1,7 @@
 //! The list of names for people.
 
+use std::collections::HashSet;
+
 use super::text::{clean, columns, count, span};
 use crate::control::{NameState, NameStatus, TreeStatus};
 use crate::source::Form;
@@ -31,7 +33,10 @@ pub(super) fn render(names: &[NameStatus]) -> String {
             out.push_str(&format!("  {} ago: {}\n", span(error.at.age()), clean(&error.message)));
         }
     }
-    let filled: u64 = names.iter().map(|name| name.filled.0).sum();
+    // A file and a directory may be one download.
+    let mut counted = HashSet::new();
+    let once = names.iter().filter(|name| name.version.as_ref().is_none_or(|v| counted.insert(v)));
+    let filled: u64 = once.map(|name| name.filled.0).sum();
     out.push_str(&format!("{}, {} on disk\n", count(names.len() as u64, "name"), Bytes(filled)));
     out
 }
@@ -144,6 +149,9 @@ ruby     absent, conflict        ?        never    https://example.org/ruby
     fn a_directory_tells_what_is_known_of_it() {
         let mut tree = status("ruby", NameState::Ready);
         tree.form = Form::Directory;
+        tree.version = Some("7".to_owned());
+        let both = [tree.clone(), NameStatus { form: Form::File, ..tree.clone() }];
+        assert!(render(&both).ends_with("2 names, 1.0 MiB on disk\n"), "{}", render(&both));
         tree.tree = Some(TreeStatus { unpacked: Bytes(3 << 20), ..TreeStatus::default() });
         assert!(render(&[tree.clone()]).contains("\nruby/ "), "{}", render(&[tree.clone()]));
         assert!(render(&[tree.clone()]).contains("\n  3.0 MiB unpacked\n"));

@@ -22,7 +22,10 @@ impl Fs {
         node: NodeNo,
     ) -> Result<How, Refused> {
         let how = match crown.tree() {
-            Some(tree) if tree.ready(node) => How::Kept,
+            Some(tree) if tree.ready(node) => {
+                self.cache.counters().hits.inc();
+                How::Kept
+            }
             _ => self.opened(crown, node).await?,
         };
         // Nothing may wait from here on: a caller who gives up would leave the handle behind.

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use super::crown::Crown;
 use super::{Attr, Fs, Kind, LONG, Looked, Refused};
 use crate::cache::freshness::JUST_LANDED;
-use crate::cache::{OpenError, number};
-use crate::tree::{self, Found, NodeAttr, NodeNo, Tree, TreeError};
+use crate::cache::{OpenError, check_digest, number};
+use crate::tree::{self, Found, NodeAttr, NodeNo, Tree, TreeError, Why};
 
 impl Fs {
     /// Looks a name up in a directory of a tree; `None` where the LOOKUP must wait. Never waits.
@@ -140,6 +140,9 @@ impl Fs {
             Err(error) => error,
         };
         if tree.blob().broken().is_none() {
+            if error.why == Why::Damaged {
+                check_digest(crown.entry(), tree.blob());
+            }
             return Err(refused(crown, error));
         }
         let other = self.rooted(crown).await?;

@@ -231,6 +231,40 @@ fn who_stands_in_a_tree_reads_nothing_of_another_under_its_tag() {
     }
 }
 
+/// What came of it is no archive, and has not the digest: who looks again is shown the archive.
+#[test]
+fn a_beginning_that_was_wrong_is_told_by_the_digest() {
+    needs!("fuse");
+    let origin = Origin::start();
+    let item = item("zip", 1);
+    let (url, sha256) = (origin.url("/a"), item.body.sha256());
+    origin.put("/a", item.strike(When::Nth(0), Fault::Lie, 1));
+    let catalog = format!(
+        "[downloads.a]\nurl = \"{url}\"\nas = \"directory\"\nsha256 = \"{sha256}\"\nintegrity = \"eventual\"\n"
+    );
+    let mounted = Mounted::with().catalog("trees.toml", &catalog).start();
+    let root = mounted.path("a");
+    assert_eq!(read(&root, 0), Err(libc::EIO), "the beginning is of something else");
+    wait_until("the archive", Duration::from_secs(15), || read(&root, 0) == Ok(1));
+    assert_eq!(read_all(&root), only(1));
+}
+
+/// Ranges under another tag than the whole: what one answer brings is of one version.
+#[test]
+fn an_origin_whose_ranges_have_another_tag_each_time_is_asked_for_the_whole() {
+    needs!("fuse");
+    let origin = Origin::start();
+    let other = Fault::PartialOf("\"other\"");
+    let odd = [0, 2]
+        .into_iter()
+        .fold(item("zip", 1), |item, n| item.strike(When::Nth(n), other.clone(), 1));
+    origin.put("/a", odd);
+    let mounted = mount(&origin);
+    let root = mounted.path("a");
+    wait_until("the archive", Duration::from_secs(15), || read(&root, 0) == Ok(1));
+    assert_eq!(read_all(&root), only(1));
+}
+
 #[test]
 fn a_tree_that_stalls_holds_up_its_own_readers_alone() {
     needs!("fuse", "gzip");

@@ -130,10 +130,10 @@ impl Fill {
     }
 
     /// Decides what it means that the origin failed for good. Where others bring all of the body, it
-    /// was one connection too many, whatever it said; where one answer did until it made way for
-    /// ranges, it is asked for again. Where only what is read is fetched, those who
-    /// wait now are refused, and what is there goes on being served: it must not go because somebody
-    /// wanted more while the origin was away.
+    /// was one connection too many, whatever it said. Where one answer did until it made way for
+    /// ranges, it is asked for again, and so is the whole of what no range is given of. Where only what
+    /// is read is fetched, those who wait now are refused, and what is there goes on being served: it
+    /// must not go because somebody wanted more while the origin was away.
     ///
     /// # Errors
     /// The failure, where nobody else brings what was to come.
@@ -147,7 +147,8 @@ impl Fill {
             }
             return Ok(());
         }
-        if kind != Kind::Stream && self.displaced {
+        // It may still give all of what it gives no range of.
+        if kind != Kind::Stream && (self.displaced || decided(failure)) {
             return self.without_ranges(&failure.to_string());
         }
         let error = self.refusal(failure);
@@ -165,6 +166,12 @@ impl Fill {
         error.message = format!("{}: {}", self.shared.entry.name(), error.message);
         error
     }
+}
+
+/// Says whether the origin answered, and would again.
+fn decided(failure: &Failure) -> bool {
+    use FailureKind::{BadAnswer, Denied, Gone, Redirect};
+    matches!(failure.kind, Gone | Denied | Redirect | BadAnswer)
 }
 
 /// Says whether the origin could not be had at all, which may pass.
