@@ -92,6 +92,8 @@ pub(super) struct Fill {
     sent_whole: bool,
     /// An answer that brought the whole has made way for ranges.
     displaced: bool,
+    /// Ranges that were asked for have come.
+    served: bool,
     /// The whole was asked for once more.
     asked_again: bool,
     /// What came with the head is being compared with the part that is gone on with.
@@ -128,6 +130,7 @@ impl Fill {
             offered,
             sent_whole: false,
             displaced: false,
+            served: false,
             asked_again: false,
             comparing: false,
             alone: false,
@@ -176,6 +179,9 @@ impl Fill {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            // Registered before the look at who waits, and at the end, so that nothing is overlooked.
+            let demand = shared.blob.demand();
+            tokio::pin!(demand);
             if let Some(broken) = shared.blob.broken() {
                 // Another version claims to be the same, and is not.
                 return Err(broken.into());
@@ -184,13 +190,12 @@ impl Fill {
                 shared.cache.ledger.committing(shared.blob.id());
                 return Ok(Filled::Whole { pieced: shared.pieced() });
             }
-            // Registered before the look at who waits, so that nobody is overlooked.
-            let demand = shared.blob.demand();
-            tokio::pin!(demand);
             if let (Some(length), true) = (shared.length, self.all()) {
-                // It may have begun as one of which only what is read is fetched.
                 self.rest.busy(&shared);
-                shared.grant.ensure(length, 0).await?;
+                if self.ranges {
+                    // It may have begun as one of which only what is read is fetched.
+                    shared.grant.ensure(length, 0).await?;
+                }
             }
             if self.pause.is_none_or(|until| until <= Instant::now()) {
                 self.pause = None;

@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Cache;
 use super::entry::Entry;
 use super::error::OpenError;
-use super::ledger::{Pin, Reservation};
+use super::ledger::{Ledger, Pin, Reservation};
 use super::room::overhead;
-use super::version::Version;
 use crate::metrics::Refusal;
 use crate::store::Blob;
 use crate::tree::{Room, TreeError, Why};
@@ -122,9 +121,18 @@ fn refusal(error: &OpenError) -> TreeError {
 
 /// Has all of an archive fetched that looks damaged, where it is to have a digest: that tells whether
 /// it is the archive, or what came of it so far.
-pub fn check_digest(entry: &Entry, archive: &Blob) {
-    let of_it = |version: &Version| version.blob.id() == archive.id() && version.digest.is_some();
-    if !archive.committed() && entry.version().is_some_and(|version| of_it(&version)) {
+///
+/// Not where there is no room for it but by making others wait: one damaged member is not to cost whoever
+/// holds the archive the rest.
+pub fn check_digest(ledger: &Ledger, entry: &Entry, archive: &Blob) {
+    let current = entry.version().is_some_and(|version| version.blob.id() == archive.id());
+    if archive.committed() || !current || entry.source().digest.is_none() {
+        return;
+    }
+    let (balance, quota) = (ledger.balance(), ledger.limits().quota);
+    let missing = archive.length().unwrap_or(u64::MAX).saturating_sub(archive.filled());
+    let taken = balance.pinned + balance.held + balance.reserved;
+    if taken.saturating_add(missing) <= quota {
         archive.want_all();
     }
 }
@@ -161,7 +169,7 @@ impl Room for Plot {
         let (name, blob) = (self.entry.name(), self.archive.id());
         self.entry.tree_failed(blob, error);
         if error.why == Why::Damaged {
-            check_digest(&self.entry, &self.archive);
+            check_digest(&self.cache.ledger, &self.entry, &self.archive);
         }
         match error.why {
             // Told where it failed.

@@ -141,7 +141,7 @@ impl Fs {
         };
         if tree.blob().broken().is_none() {
             if error.why == Why::Damaged {
-                check_digest(crown.entry(), tree.blob());
+                check_digest(self.cache.ledger(), crown.entry(), tree.blob());
             }
             return Err(refused(crown, error));
         }

@@ -23,6 +23,8 @@ pub(super) struct Connection {
 /// What came of a connection.
 pub(super) struct Ended {
     pub(super) kind: Kind,
+    /// It was given a body, and asked for none.
+    pub(super) given: bool,
     /// Bytes that it brought.
     pub(super) gained: u64,
     /// How long the head of its answer took, where it had one.
@@ -67,7 +69,7 @@ impl Connection {
 
     /// Asks for the range, unless there is a body already, and carries what comes to the disk.
     pub(super) async fn run(self, body: Option<Box<dyn Body>>) -> Ended {
-        let mut latency = None;
+        let (mut latency, given) = (None, body.is_some());
         let got = match body {
             Some(body) => Got::Body(body),
             None => {
@@ -85,7 +87,7 @@ impl Connection {
             Got::Nothing(ending) => (ending, 0),
             Got::Body(body) => self.carry(body).await,
         };
-        Ended { kind: self.kind, gained, latency, ending }
+        Ended { kind: self.kind, given, gained, latency, ending }
     }
 
     async fn ask(&self) -> Got {
@@ -131,7 +133,15 @@ impl Connection {
                         .tag()
                         .is_some_and(|tag| head.validators.strong() == Some(tag)) =>
             {
-                Got::Body(body)
+                // Only what was read may have been going to come.
+                let room = match self.shared.length {
+                    Some(length) => self.shared.grant.ensure(length, 0).await,
+                    None => Ok(()),
+                };
+                match room {
+                    Ok(()) => Got::Body(body),
+                    Err(error) => Got::Nothing(Ending::Failed(Fault::Final(error))),
+                }
             }
             Ok(_) => Got::Nothing(Ending::Changed),
             Err(failure) => Got::Nothing(Ending::Refused(failure)),

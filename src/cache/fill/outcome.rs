@@ -17,19 +17,21 @@ impl Fill {
     /// # Errors
     /// The end of the download: nobody else brings what this connection was to bring.
     pub(super) fn ended(&mut self, ended: Ended) -> Result<(), OpenError> {
-        let Ended { kind, gained, latency, ending } = ended;
-        let asked = latency.is_some();
+        let Ended { kind, given, gained, latency, ending } = ended;
         if let Some(latency) = latency {
             self.latency = latency.min(LONGEST_LATENCY);
         }
-        self.comparing &= asked || kind != Kind::Chunk;
+        self.comparing &= !given;
         match ending {
             Ending::MadeWay => Ok(()),
             Ending::Done => {
                 if gained > 0 {
                     self.trouble.came();
                 }
-                self.offered |= asked && self.ranges && kind != Kind::Stream && !self.alone;
+                if kind != Kind::Stream && !given {
+                    self.served = true;
+                    self.offered |= self.ranges && !self.alone;
+                }
                 if kind == Kind::Stream {
                     self.ended |= self.shared.length.is_none();
                     self.displaced |= self.ranges;
@@ -37,7 +39,11 @@ impl Fill {
                 Ok(())
             }
             // Whatever became of others, every byte has come meanwhile.
-            Ending::Changed | Ending::NotServed | Ending::Unusable(_) | Ending::Refused(_)
+            Ending::Changed
+            | Ending::NotServed
+            | Ending::Unusable(_)
+            | Ending::Refused(_)
+            | Ending::Failed(Fault::Origin(_))
                 if self.whole() =>
             {
                 Ok(())
@@ -45,7 +51,7 @@ impl Fill {
             Ending::Changed if self.streams() => {
                 self.stream_alone("another version came for a range")
             }
-            Ending::Changed if self.displaced => {
+            Ending::Changed if self.displaced && kind != Kind::Stream => {
                 self.without_ranges("another version came for a range")
             }
             Ending::Changed => Err(self.changed()),
@@ -148,7 +154,8 @@ impl Fill {
             return Ok(());
         }
         // It may still give all of what it gives no range of.
-        if kind != Kind::Stream && (self.displaced || decided(failure)) {
+        let outage = self.served && away(failure);
+        if kind != Kind::Stream && (self.displaced && !outage || decided(failure)) {
             return self.without_ranges(&failure.to_string());
         }
         let error = self.refusal(failure);
@@ -168,10 +175,9 @@ impl Fill {
     }
 }
 
-/// Says whether the origin answered, and would again.
+/// Says whether the origin refused, and would again.
 fn decided(failure: &Failure) -> bool {
-    use FailureKind::{BadAnswer, Denied, Gone, Redirect};
-    matches!(failure.kind, Gone | Denied | Redirect | BadAnswer)
+    matches!(failure.kind, FailureKind::Gone | FailureKind::Denied | FailureKind::Redirect)
 }
 
 /// Says whether the origin could not be had at all, which may pass.

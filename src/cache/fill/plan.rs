@@ -158,7 +158,10 @@ impl Plan {
                     other.pass(&came);
                 }
             }
-            go_on &= self.through || self.foreign(came.end, id, &missing) < SKIP;
+            go_on &= match self.through {
+                true => !missing(came.end..end).is_empty(),
+                false => self.foreign(came.end, id, &missing) < SKIP,
+            };
         } else {
             keep = without(keep, &passed);
             if go_on && keep.is_empty() && !passed.is_empty() {

@@ -32,8 +32,7 @@ pub(super) struct Trouble {
 impl Trouble {
     /// Notes a body that came as asked for.
     pub(super) fn came(&mut self) {
-        self.empty = 0;
-        self.failures = 0;
+        *self = Trouble { last: self.last, ..Trouble::default() };
     }
 
     /// Notes a body that failed after so many bytes, `brought` of all connections so far. Returns how
@@ -42,7 +41,7 @@ impl Trouble {
         match self.last {
             // Asked for before the one that failed just now.
             Some((_, until)) if now < until && bytes == 0 => return Some(until - now),
-            Some((at, _)) if now - at >= FORGIVEN => self.since = None,
+            Some((at, _)) if now - at >= FORGIVEN => self.came(),
             _ => {}
         }
         self.empty = if bytes == 0 { self.empty + 1 } else { 0 };

@@ -147,6 +147,23 @@ async fn a_stream_that_made_way_for_a_range_that_fails_is_asked_for_again() {
     }
 }
 
+/// That is no failure of what came of it: whoever opens it next gets the other version.
+#[tokio::test]
+async fn a_version_that_is_replaced_after_the_stream_made_way_is_superseded() {
+    let rig = Rig::new(table([("a", source("http://h/a"))]));
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Changed);
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(ranged(), sent));
+    let opened = rig.open("a").await.unwrap();
+    body.send(part(0..1 << 20)).unwrap();
+    until("the beginning", || opened.version.blob.filled() >= 1 << 20).await;
+    let other = Head { ranges: true, offered: true, ..head(Some("2"), Some(LEN as u64)) };
+    rig.will(Reply::Body(other, vec![2; LEN]));
+    assert!(!read_ahead(&rig, &opened).await.await.unwrap());
+    assert!(opened.version.blob.broken().is_some_and(|broken| broken.superseded));
+    assert_eq!(rig.asked(), 2);
+}
+
 /// Nobody else brings what is asked for: then the whole does, or nobody.
 #[tokio::test]
 async fn a_rest_that_cannot_be_asked_for_comes_with_the_whole() {
