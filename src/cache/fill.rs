@@ -94,6 +94,13 @@ pub(super) struct Fill {
     displaced: bool,
     /// Ranges that were asked for have come.
     served: bool,
+    /// It goes on with a part, for which the origin has just vouched.
+    resumed: bool,
+    /// Readers were refused because ranges did not come.
+    refused_some: bool,
+    /// How much had come when something failed last, until more has: meanwhile one connection asks,
+    /// and one for readers, who take the retries that there are for the origin.
+    recovering: Option<u64>,
     /// The whole was asked for once more.
     asked_again: bool,
     /// What came with the head is being compared with the part that is gone on with.
@@ -120,6 +127,7 @@ impl Fill {
         let offered = job.ranges && job.offered;
         let wide = offered && job.length.is_some_and(|length| length >= WIDE);
         let ranges = job.ranges;
+        let resumed = job.staging.written() > 0;
         Fill {
             shared: Arc::new(Shared::new(job)),
             connections: JoinSet::new(),
@@ -131,6 +139,9 @@ impl Fill {
             sent_whole: false,
             displaced: false,
             served: false,
+            resumed,
+            refused_some: false,
+            recovering: None,
             asked_again: false,
             comparing: false,
             alone: false,
@@ -278,13 +289,17 @@ impl Fill {
             self.rest.busy(&self.shared);
         }
         let near = NEAR.max((self.rate() * self.latency.as_secs_f64()) as u64);
-        let shared = self.shared.clone();
+        let (shared, recovers) = (self.shared.clone(), self.recovers());
         for range in wanted {
             let lacking =
                 |plan: &Plan| plan.piece(&range, length, near, |range| shared.blob.missing(range));
             loop {
                 let Some(piece) = lacking(&shared.plan()) else { break };
                 let (filling, pieces) = shared.plan().count();
+                if recovers && pieces > 0 {
+                    self.turned_away = Some(range.start);
+                    return Ok(());
+                }
                 if filling + pieces >= self.most {
                     if pieces < self.most {
                         shared.stop_one(near);
@@ -313,9 +328,12 @@ impl Fill {
         let Some(length) = self.shared.length.filter(|_| self.ranges && self.all()) else {
             return;
         };
-        let shared = self.shared.clone();
+        let (shared, recovers) = (self.shared.clone(), self.recovers());
         loop {
             let (filling, pieces) = shared.plan().count();
+            if recovers && filling + pieces > 0 {
+                return;
+            }
             if filling >= self.connections() || filling + pieces >= self.most {
                 return;
             }

@@ -66,9 +66,9 @@ impl Beside {
         beside.then(|| Beside { blob, differs: AtomicBool::new(false) })
     }
 
-    /// Compares bytes that came with those at hand. Where they differ, the origin lied, and what is
-    /// missing of the part stays so: what would come for it are bytes of another version. Blocks on
-    /// the disk.
+    /// Compares bytes that came with those at hand, and says whether they are alike. Where they differ,
+    /// the origin lied, and what is missing of the part stays so: what would come for it are bytes of
+    /// another version. Blocks on the disk.
     pub(super) fn compare(
         &self,
         cache: &Cache,
@@ -76,26 +76,30 @@ impl Beside {
         source: &Source,
         at: u64,
         chunks: &[Bytes],
-    ) {
-        let Some(blob) = self.blob.upgrade() else { return };
+    ) -> bool {
+        let Some(blob) = self.blob.upgrade() else { return true };
         if self.differs.load(Ordering::Relaxed) {
-            return;
+            return true;
         }
         match blob.agrees(at, chunks) {
-            Ok(true) => {}
+            Ok(true) => true,
             Ok(false) => {
                 if self.differs.swap(true, Ordering::Relaxed) {
-                    return;
+                    return false;
                 }
                 note(cache, entry, source);
                 if !blob.committed() {
                     let text = "the origin gives other bytes now under the same strong tag";
                     blob.fail(OpenError::new(Refusal::Changed, text).broken());
                 }
+                false
             }
             // Nobody holds it any more.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => tracing::warn!(blob = %blob.id(), "cannot compare what came twice: {e}"),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => true,
+            Err(e) => {
+                tracing::warn!(blob = %blob.id(), "cannot compare what came twice: {e}");
+                true
+            }
         }
     }
 }

@@ -73,7 +73,7 @@ enum Came {
     Written,
     /// It was there already.
     Alike,
-    /// Other bytes are there.
+    /// It is not of one version with what is there.
     Other,
 }
 
@@ -288,7 +288,10 @@ impl Carrier {
                     let alike = shared.blob.agrees(batch.at, &batch.chunks);
                     alike.map(|alike| if alike { Came::Alike } else { Came::Other })
                 }
-                false => shared.write(batch.at, &batch.chunks).map(|()| Came::Written),
+                false => {
+                    let written = shared.write(batch.at, &batch.chunks);
+                    written.map(|written| if written { Came::Written } else { Came::Other })
+                }
             };
             drop(writing);
             came

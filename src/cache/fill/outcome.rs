@@ -62,13 +62,23 @@ impl Fill {
             Ending::Refused(_) | Ending::Failed(_) if !self.ranges && kind != Kind::Stream => {
                 Ok(())
             }
-            Ending::Refused(failure) => self.given_up(kind, &failure),
+            Ending::Refused(failure) => {
+                self.recovering = Some(self.shared.brought());
+                self.given_up(kind, &failure)
+            }
             Ending::Failed(Fault::Origin(failure)) if !self.ranges => Err(self.refusal(&failure)),
             Ending::Failed(Fault::Origin(failure)) => {
                 let now = Instant::now();
+                self.recovering = Some(self.shared.brought());
+                if kind != Kind::Stream && gained == 0 && self.displaced && !self.served {
+                    // That one brought bytes.
+                    return self.without_ranges(&failure.to_string());
+                }
                 let Some(pause) = self.trouble.failed(gained, self.shared.brought(), now) else {
                     return match kind {
-                        Kind::Chunk | Kind::Piece if self.all() || !away(&failure) => {
+                        Kind::Chunk | Kind::Piece
+                            if self.all() || !away(&failure) || self.refused_some =>
+                        {
                             self.without_ranges(&failure.to_string())
                         }
                         _ => self.given_up(kind, &failure),
@@ -95,6 +105,12 @@ impl Fill {
         self.shared.plan().read_through();
         self.begin(Kind::Stream, 0..length, None);
         Ok(())
+    }
+
+    /// Says whether nothing has come since the last failure.
+    pub(super) fn recovers(&mut self) -> bool {
+        self.recovering.take_if(|before| self.shared.brought() > *before);
+        self.recovering.is_some()
     }
 
     /// Says whether one answer goes on bringing all there is, whatever becomes of others.
@@ -155,7 +171,9 @@ impl Fill {
         }
         // It may still give all of what it gives no range of.
         let outage = self.served && away(failure);
-        if kind != Kind::Stream && (self.displaced && !outage || decided(failure)) {
+        let vouched = self.resumed && failure.kind == FailureKind::Status;
+        let whole = self.displaced || vouched;
+        if kind != Kind::Stream && (whole && !outage || decided(failure)) {
             return self.without_ranges(&failure.to_string());
         }
         let error = self.refusal(failure);
@@ -165,6 +183,7 @@ impl Fill {
         tracing::warn!(name = %self.shared.entry.name(), why = error.why.as_str(), %error, "a part could not be fetched");
         self.shared.blob.refuse(&error.broken());
         self.trouble = Trouble::default();
+        self.refused_some = true;
         Ok(())
     }
 

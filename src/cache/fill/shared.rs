@@ -152,13 +152,20 @@ impl Shared {
         let _all = self.writes.acquire_many(WRITES).await;
     }
 
-    /// Writes bytes to the blob. Blocks on the disk.
-    pub(super) fn write(&self, at: u64, chunks: &[Bytes]) -> std::io::Result<()> {
-        self.staging.write(at, chunks)?;
-        if let Some(beside) = &self.beside {
-            beside.compare(&self.cache, &self.entry, &self.source, at, chunks);
+    /// Writes bytes to the blob, unless they may be of another version than some that came before, or
+    /// that come beside them: a part at hand differs from these. Says whether they were written. Blocks
+    /// on the disk.
+    pub(super) fn write(&self, at: u64, chunks: &[Bytes]) -> std::io::Result<bool> {
+        if let Some(beside) = &self.beside
+            && !beside.compare(&self.cache, &self.entry, &self.source, at, chunks)
+        {
+            let (filling, pieces) = self.plan().count();
+            if self.pieced() || filling + pieces > 1 {
+                return Ok(false);
+            }
         }
-        Ok(())
+        self.staging.write(at, chunks)?;
+        Ok(true)
     }
 
     /// Says whether what has come may have been read: it need not have its digest first.

@@ -78,6 +78,29 @@ async fn a_reader_of_a_part_gets_no_byte_of_what_came_in_its_place() {
     }
 }
 
+/// The answer that differs need not be the first: what came before it is of the other body.
+#[tokio::test]
+async fn a_download_that_differs_from_a_part_in_a_later_answer_is_mixed_itself() {
+    let rig = rig(Fill::OnRead);
+    rig.will(Reply::Ranged(ranged(), bytes()));
+    let first = rig.open("a").await.unwrap();
+    let tail = LEN as u64 - 4096..LEN as u64;
+    first.version.blob.wait_for(tail.clone(), STALL).await.unwrap();
+    later().await;
+    let beginning = Head { part: Some(0..64 << 10), ..ranged() };
+    rig.will(Reply::Body(beginning, bytes()[..64 << 10].to_vec()));
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Of(other(LEN - 1)));
+    let second = rig.open("a").await.unwrap();
+    until("the beginning", || second.version.blob.filled() == 64 << 10).await;
+    assert!(second.version.blob.wait_for(tail, STALL).await.is_err());
+    for (which, opened) in [("the first", &first), ("the second", &second)] {
+        until(which, || opened.version.blob.broken().is_some_and(|b| b.superseded)).await;
+    }
+    assert_eq!(lies(&rig), 1 + 1, "told by the part, and by the end of the download");
+    drop((first, second));
+    until("both to go", || rig.cache.ledger().balance().blobs == 0).await;
+}
+
 /// Of which all is to come: its answer goes on as long as it is the same.
 #[tokio::test]
 async fn a_stream_under_way_ends_where_another_has_other_bytes() {

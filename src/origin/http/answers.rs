@@ -34,6 +34,10 @@ impl HttpOrigin {
             (StatusCode::RANGE_NOT_SATISFIABLE, Some(_)) => {
                 Err(Miss::without(Hindrance::Range, status(&reply)))
             }
+            // There may be no leave to ask for a part.
+            (StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST, Some(_)) => {
+                Err(Miss::without(Hindrance::Range, status(&reply)))
+            }
             _ => Err(status(&reply).into()),
         }
     }

@@ -243,6 +243,8 @@ async fn a_beginning_that_cannot_be_gone_on_from_is_asked_for_whole() {
         part("ETag: \"a\"\r\n"),
         part("Content-Range: bytes 0-3/10\r\nETag: \"a\"\r\nContent-Encoding: gzip\r\n"),
         "HTTP/1.1 416 Range\r\nContent-Length: 0\r\nContent-Range: bytes */0\r\n\r\n".to_owned(),
+        "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
     ];
     for text in cases {
         let case = text.clone();

@@ -66,6 +66,8 @@ const TRIED: Cell = ("copy", 5);
 /// The new version takes the name, and fails; then the name has its copy again.
 const BACK: Cell = ("EIO, then copy", 10);
 const BYTES: Cell = ("bytes", 10);
+/// The whole is asked for when a range was for as long as it may be.
+const BYTES_LATE: Cell = ("bytes", 42);
 const DENIED_SOON: Cell = ("EACCES", 5);
 const GONE_SOON: Cell = ("ENOENT", 5);
 
@@ -78,21 +80,21 @@ pub(super) const ROWS: &[Row] = &[
     row("has 1,000 fields", Fault::HeaderFlood(1000), [EIO, TRIED, EIO, EIO, EIO]),
     row("sends 102 without end", Fault::EndlessInterim, [SILENT, ("copy", 12), MUTE, MUTE, MUTE]),
     // Another status.
-    row("400", Fault::Status(400, &[]), [EIO, COPY, EIO, EIO, EIO]),
+    row("400", Fault::Status(400, &[]), [EIO, COPY, EIO, EIO, BYTES]),
     row("401", Fault::Status(401, &[]), [DENIED_SOON, DENIED_SOON, BYTES, BYTES, BYTES]),
     row("403", Fault::Status(403, &[]), [DENIED_SOON, DENIED_SOON, BYTES, BYTES, BYTES]),
     row("404", Fault::Status(404, &[]), [GONE_SOON, GONE_SOON, BYTES, BYTES, BYTES]),
     row("410", Fault::Status(410, &[]), [GONE_SOON, GONE_SOON, BYTES, BYTES, BYTES]),
     row("412", Fault::Status(412, &[]), [EIO, COPY, EIO, EIO, EIO]),
     row("416", Fault::Status(416, &[]), [EIO, COPY, BYTES, BYTES, BYTES]),
-    row("429", Fault::Status(429, &[]), [LATE, TRIED, LATER, LATER, LATER]),
-    row("500", Fault::Status(500, &[]), [LATE, TRIED, LATER, LATER, LATER]),
+    row("429", Fault::Status(429, &[]), [LATE, TRIED, LATER, LATER, BYTES_LATE]),
+    row("500", Fault::Status(500, &[]), [LATE, TRIED, LATER, LATER, BYTES_LATE]),
     row(
         "503, try again in an hour",
         Fault::Status(503, &[("Retry-After", "3600")]),
-        [EIO, TRIED, EIO, EIO, EIO],
+        [EIO, TRIED, EIO, EIO, BYTES],
     ),
-    row("204", Fault::Status(204, &[]), [EIO, COPY, EIO, EIO, EIO]),
+    row("204", Fault::Status(204, &[]), [EIO, COPY, EIO, EIO, BYTES]),
     row("redirects to itself", Fault::Redirect(""), [EIO, COPY, BYTES, BYTES, BYTES]),
     row(
         "redirects to `file:`",
