@@ -1,7 +1,9 @@
 //! Trees from origins that serve no ranges, lie about lengths, or change between two requests.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::support::dice::Dice;
@@ -41,6 +43,13 @@ fn mount(origin: &Origin) -> Mounted {
     let url = origin.url("/a");
     let catalog = format!("[downloads.a]\nurl = \"{url}\"\nas = \"directory\"\n");
     Mounted::with().catalog("trees.toml", &catalog).start()
+}
+
+/// Stands in a tree, by a directory that is open; returns also the way through that.
+fn stand_in(root: &Path) -> (File, PathBuf) {
+    let inside = File::open(root).expect("open the root of the tree");
+    let through = Path::new("/proc/self/fd").join(inside.as_raw_fd().to_string());
+    (inside, through)
 }
 
 /// What reading a file gave: the version that all its bytes are of, or an errno.
@@ -182,10 +191,7 @@ fn who_stands_in_a_tree_whose_archive_is_replaced_reads_one_version() {
     let mounted = mount(&origin);
     let root = mounted.path("a");
     assert_eq!(read(&root, 0), Ok(1));
-    // Stands in it, by a directory that is open.
-    let inside = std::fs::File::open(&root).expect("open the root of the tree");
-    let through = std::os::fd::AsRawFd::as_raw_fd(&inside);
-    let through = Path::new("/proc/self/fd").join(through.to_string());
+    let (_inside, through) = stand_in(&root);
     origin.put("/a", item("zip", 2));
     mounted.settle();
     assert_eq!(read_all(&root), only(2), "the path moves on");
@@ -209,10 +215,8 @@ fn who_stands_in_a_tree_reads_nothing_of_another_under_its_tag() {
     let mounted = mount(&origin);
     let root = mounted.path("a");
     assert_eq!(read(&root, 0), Ok(1));
-    let inside = std::fs::File::open(&root).expect("open the root of the tree");
-    let through = std::os::fd::AsRawFd::as_raw_fd(&inside);
-    let through = Path::new("/proc/self/fd").join(through.to_string());
-    let file = std::fs::File::open(root.join("d/f1")).expect("open a file of it");
+    let (_inside, through) = stand_in(&root);
+    let file = File::open(root.join("d/f1")).expect("open a file of it");
     origin.put("/a", Item { etag, ..two }.strike(When::Conditional, Fault::Whole, usize::MAX));
     mounted.settle();
     assert_eq!(read_all(&root), only(2), "the path moves on");

@@ -73,7 +73,7 @@ enum Came {
     Written,
     /// It was there already.
     Alike,
-    /// It is not of one version with what is there.
+    /// It is not of one version with what is there, as is noted already.
     Other,
 }
 
@@ -285,8 +285,13 @@ impl Carrier {
                 true => {
                     // What is read over is progress to those who wait for what lies behind.
                     shared.blob.beat();
-                    let alike = shared.blob.agrees(batch.at, &batch.chunks);
-                    alike.map(|alike| if alike { Came::Alike } else { Came::Other })
+                    shared.blob.agrees(batch.at, &batch.chunks).map(|alike| match alike {
+                        true => Came::Alike,
+                        false => {
+                            lie::note(&shared.cache, &shared.entry, &shared.source);
+                            Came::Other
+                        }
+                    })
                 }
                 false => {
                     let written = shared.write(batch.at, &batch.chunks);
@@ -310,7 +315,6 @@ impl Carrier {
             Fault::Final(OpenError::disk(&format!("{name}: cannot write or read back"), &error))
         })?;
         if came == Came::Other {
-            lie::note(&self.shared.cache, &self.shared.entry, &self.shared.source);
             return Err(Fault::Final(lie::other_bytes(name, self.shared.seen())));
         }
         self.shared.plan().written(self.claim, end);

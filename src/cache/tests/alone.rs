@@ -31,6 +31,12 @@ fn part(range: std::ops::Range<usize>) -> Result<bytes::Bytes, Failure> {
     Ok(bytes::Bytes::copy_from_slice(&bytes()[range]))
 }
 
+/// Sends the beginning, and waits until it is there.
+async fn begin(opened: &Opened, body: &mpsc::UnboundedSender<Result<bytes::Bytes, Failure>>) {
+    body.send(part(0..1 << 20)).unwrap();
+    until("the beginning", || opened.version.blob.filled() >= 1 << 20).await;
+}
+
 /// Has somebody read the end, which is asked for at once, and fails.
 async fn read_ahead(rig: &Rig, opened: &Opened) -> tokio::task::JoinHandle<bool> {
     let blob = opened.version.blob.clone();
@@ -53,8 +59,7 @@ async fn a_reader_ahead_waits_for_the_stream_where_its_range_goes_wrong() {
     for (what, wrong) in wrong() {
         let (rig, opened, body) = streamed([wrong]).await;
         let reader = read_ahead(&rig, &opened).await;
-        body.send(part(0..1 << 20)).unwrap();
-        until("the beginning", || opened.version.blob.filled() >= 1 << 20).await;
+        begin(&opened, &body).await;
         body.send(part(1 << 20..LEN)).unwrap();
         drop(body);
         assert!(reader.await.unwrap(), "{what}");
@@ -71,8 +76,7 @@ async fn the_rest_is_asked_for_where_the_stream_is_cut_after_a_range_went_wrong(
         let (rig, opened, body) = streamed([wrong]).await;
         *rig.origin.ranged.lock().unwrap() = Some(bytes());
         let reader = read_ahead(&rig, &opened).await;
-        body.send(part(0..1 << 20)).unwrap();
-        until("the beginning", || opened.version.blob.filled() >= 1 << 20).await;
+        begin(&opened, &body).await;
         body.send(Err(failure(FailureKind::BadAnswer))).unwrap();
         assert!(reader.await.unwrap(), "{what}");
         assert!(bytes_of(&opened).await == *bytes(), "{what}");
@@ -96,8 +100,7 @@ async fn a_whole_that_is_sent_for_its_beginning_is_taken_whole() {
         let opened = rig.open("a").await.unwrap();
         assert!(rig.cache.ledger().balance().reserved >= LEN as u64, "{what}: room for all");
         let reader = read_ahead(&rig, &opened).await;
-        body.send(part(0..1 << 20)).unwrap();
-        until("the beginning", || opened.version.blob.filled() >= 1 << 20).await;
+        begin(&opened, &body).await;
         body.send(part(1 << 20..LEN)).unwrap();
         drop(body);
         assert!(reader.await.unwrap(), "{what}");
@@ -137,8 +140,7 @@ async fn a_stream_that_made_way_for_a_range_that_fails_is_asked_for_again() {
         let (body, sent) = mpsc::unbounded_channel();
         rig.will(Reply::Slow(ranged(), sent));
         let opened = rig.open("a").await.unwrap();
-        body.send(part(0..1 << 20)).unwrap();
-        until("the beginning", || opened.version.blob.filled() >= 1 << 20).await;
+        begin(&opened, &body).await;
         rig.will(Reply::Body(ranged(), bytes().to_vec()));
         let reader = read_ahead(&rig, &opened).await;
         assert!(reader.await.unwrap(), "{what}");
@@ -155,8 +157,7 @@ async fn a_version_that_is_replaced_after_the_stream_made_way_is_superseded() {
     let (body, sent) = mpsc::unbounded_channel();
     rig.will(Reply::Slow(ranged(), sent));
     let opened = rig.open("a").await.unwrap();
-    body.send(part(0..1 << 20)).unwrap();
-    until("the beginning", || opened.version.blob.filled() >= 1 << 20).await;
+    begin(&opened, &body).await;
     let other = Head { ranges: true, offered: true, ..head(Some("2"), Some(LEN as u64)) };
     rig.will(Reply::Body(other, vec![2; LEN]));
     assert!(!read_ahead(&rig, &opened).await.await.unwrap());
@@ -169,8 +170,7 @@ async fn a_version_that_is_replaced_after_the_stream_made_way_is_superseded() {
 async fn a_rest_that_cannot_be_asked_for_comes_with_the_whole() {
     let (rig, opened, body) = streamed([PartReply::Unusable]).await;
     rig.will(Reply::Body(ranged(), bytes().to_vec()));
-    body.send(part(0..1 << 20)).unwrap();
-    until("the beginning", || opened.version.blob.filled() >= 1 << 20).await;
+    begin(&opened, &body).await;
     body.send(Err(failure(FailureKind::BadAnswer))).unwrap();
     assert!(bytes_of(&opened).await == *bytes());
     assert_eq!((rig.asked(), rig.origin.ranges.lock().unwrap().len()), (2, 1));
