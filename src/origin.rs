@@ -131,6 +131,11 @@ pub enum RangeAnswer {
 pub enum Patience {
     /// Nobody has a copy: retry refused connections for up to 10 s, all else for up to 30 s.
     Cold,
+    /// A range, instead of which the whole can be asked for: as [`Patience::Cold`], for as long as
+    /// leaves time for that.
+    Range,
+    /// The whole, after a range was in vain: for what is left of the time.
+    Instead,
     /// A copy can be served instead: give up on connections that are refused, reset or
     /// unroutable, and on 5xx answers, within 1.5 s; wait 10 s for a silent origin.
     Warm,

@@ -8,6 +8,7 @@
 //!
 //! One task decides ([`Fill::run`]); each connection is a task that carries bytes ([`carry`]).
 
+mod asking;
 mod carry;
 mod connection;
 mod grant;
@@ -29,7 +30,8 @@ use super::error::OpenError;
 use super::lanes::Lane;
 use super::ledger::Reservation;
 use crate::metrics::Refusal;
-use crate::origin::Body;
+use crate::origin::{Body, Patience};
+use asking::Asking;
 use connection::{Connection, Ended};
 pub(super) use grant::GROWTH;
 use plan::{ClaimId, Kind, Plan};
@@ -83,30 +85,14 @@ pub(super) struct Fill {
     most: usize,
     width: Width,
     trouble: Trouble,
-    /// Whether the origin can still be asked for ranges: for the rest of a body that was cut.
-    ranges: bool,
-    /// Whether it is known to serve them. Only then is it asked for bytes that another body, which
-    /// is under way, would bring as well.
-    offered: bool,
-    /// The whole was sent where only its beginning was asked for.
+    asking: Asking,
+    /// All of the body is to come: the whole was sent where only its beginning was asked for.
     sent_whole: bool,
-    /// An answer that brought the whole has made way for ranges.
-    displaced: bool,
-    /// Ranges that were asked for have come.
-    served: bool,
-    /// It goes on with a part, for which the origin has just vouched.
-    resumed: bool,
-    /// Readers were refused because ranges did not come.
-    refused_some: bool,
     /// How much had come when something failed last, until more has: meanwhile one connection asks,
     /// and one for readers, who take the retries that there are for the origin.
     recovering: Option<u64>,
-    /// The whole was asked for once more.
-    asked_again: bool,
     /// What came with the head is being compared with the part that is gone on with.
     comparing: bool,
-    /// What comes is left to the connection there is: asking for ranges ahead of it went wrong.
-    alone: bool,
     /// A body whose length was not announced has ended.
     ended: bool,
     /// Nothing new is asked for before.
@@ -124,27 +110,18 @@ impl Fill {
     /// Prepares the filling of a blob.
     pub(super) fn new(job: Job) -> Fill {
         let most = job.cache.origin.connections(&job.source).max(1);
-        let offered = job.ranges && job.offered;
-        let wide = offered && job.length.is_some_and(|length| length >= WIDE);
-        let ranges = job.ranges;
-        let resumed = job.staging.written() > 0;
+        let asking = Asking::new(job.ranges, job.offered);
+        let wide = asking.ahead() && job.length.is_some_and(|length| length >= WIDE);
         Fill {
             shared: Arc::new(Shared::new(job)),
             connections: JoinSet::new(),
             most,
             width: Width::new(if wide { most } else { 1 }),
             trouble: Trouble::default(),
-            ranges,
-            offered,
+            asking,
             sent_whole: false,
-            displaced: false,
-            served: false,
-            resumed,
-            refused_some: false,
             recovering: None,
-            asked_again: false,
             comparing: false,
-            alone: false,
             ended: false,
             pause: None,
             latency: Duration::ZERO,
@@ -183,7 +160,7 @@ impl Fill {
                 Some(part) => (Kind::Chunk, part),
                 None => (Kind::Stream, 0..self.shared.length.unwrap_or(u64::MAX)),
             };
-            self.begin(kind, range, Some(body));
+            self.begin(kind, range, Some(body), Patience::Cold);
         }
         let (shared, stopping) = (self.shared.clone(), self.shared.cache.stopping());
         tokio::pin!(stopping);
@@ -203,7 +180,7 @@ impl Fill {
             }
             if let (Some(length), true) = (shared.length, self.all()) {
                 self.rest.busy(&shared);
-                if self.ranges {
+                if self.asking.by_ranges() {
                     // It may have begun as one of which only what is read is fetched.
                     shared.grant.ensure(length, 0).await?;
                 }
@@ -218,7 +195,7 @@ impl Fill {
                 if self.turned_away.is_none() {
                     self.follow();
                 }
-                if !self.ranges && self.connections.is_empty() {
+                if !self.asking.by_ranges() && self.connections.is_empty() {
                     // Whichever connection was the last to end, nobody else brings the rest.
                     self.again()?;
                 }
@@ -256,19 +233,22 @@ impl Fill {
 
     /// Says whether all of the body is to come, whatever is read.
     fn all(&self) -> bool {
-        !self.offered
-            || self.sent_whole
-            || self.shared.source.wants_all()
-            || self.shared.blob.wants_all()
+        !self.asking.ahead() || self.wants_all()
+    }
+
+    /// Says whether all of the body is wanted.
+    fn wants_all(&self) -> bool {
+        self.sent_whole || self.shared.source.wants_all() || self.shared.blob.wants_all()
     }
 
     fn wide(&self) -> bool {
-        self.offered && self.all() && self.shared.length.is_some_and(|length| length >= WIDE)
+        let long = self.shared.length.is_some_and(|length| length >= WIDE);
+        self.asking.ahead() && self.all() && long
     }
 
     /// Returns how many connections are to bring what is to come anyway.
     fn connections(&self) -> usize {
-        if self.alone { 1 } else { self.width.connections() }
+        if self.asking.ahead() { self.width.connections() } else { 1 }
     }
 
     /// Says whether a claim may be about to have had its turn, for which a reader waits.
@@ -281,7 +261,9 @@ impl Fill {
     /// Asks for what readers wait for and nobody brings soon.
     async fn serve(&mut self) -> Result<(), OpenError> {
         let next = self.turned_away.take().unwrap_or(0);
-        let Some(length) = self.shared.length.filter(|_| self.offered) else { return Ok(()) };
+        let Some(length) = self.shared.length.filter(|_| self.asking.ahead()) else {
+            return Ok(());
+        };
         let mut wanted = self.shared.blob.wanted();
         let before = wanted.partition_point(|range| range.start < next);
         wanted.rotate_left(before);
@@ -315,7 +297,7 @@ impl Fill {
                 let choose = |plan: &Plan| lacking(plan).filter(|now| *now == piece);
                 if let Some(chosen) = shared.claim(Kind::Piece, choose) {
                     let lane = shared.cache.lanes.enter(&shared.source.url);
-                    self.start(lane, Kind::Piece, chosen, None);
+                    self.start(lane, Kind::Piece, chosen);
                     break;
                 }
             }
@@ -325,7 +307,8 @@ impl Fill {
 
     /// Keeps as many connections busy as there should be with what is to come anyway.
     fn follow(&mut self) {
-        let Some(length) = self.shared.length.filter(|_| self.ranges && self.all()) else {
+        let Some(length) = self.shared.length.filter(|_| self.asking.by_ranges() && self.all())
+        else {
             return;
         };
         let (shared, recovers) = (self.shared.clone(), self.recovers());
@@ -349,7 +332,7 @@ impl Fill {
             let missing = |range| shared.blob.missing(range);
             let choose = |plan: &Plan| plan.chunk(from, size, length, missing);
             let Some(chosen) = shared.claim(Kind::Chunk, choose) else { return };
-            self.start(lane, Kind::Chunk, chosen, None);
+            self.start(lane, Kind::Chunk, chosen);
         }
     }
 
@@ -374,22 +357,25 @@ impl Fill {
     }
 
     /// Starts the connection that brings what a GET of the whole does, or has brought already.
-    fn begin(&mut self, kind: Kind, range: Range<u64>, body: Option<Box<dyn Body>>) {
+    fn begin(
+        &mut self,
+        kind: Kind,
+        range: Range<u64>,
+        body: Option<Box<dyn Body>>,
+        patience: Patience,
+    ) {
         let lane = self.shared.cache.lanes.enter(&self.shared.source.url);
         if let Some(chosen) = self.shared.claim(kind, |_| Some(range)) {
-            self.start(lane, kind, chosen, body);
+            let connection = Connection::new(&self.shared, kind, chosen, lane);
+            self.connections.spawn(connection.run(body, patience));
         }
     }
 
-    fn start(
-        &mut self,
-        lane: Lane,
-        kind: Kind,
-        chosen: (ClaimId, Range<u64>),
-        body: Option<Box<dyn Body>>,
-    ) {
+    /// Starts a connection that asks for a range.
+    fn start(&mut self, lane: Lane, kind: Kind, chosen: (ClaimId, Range<u64>)) {
+        let patience = self.patience();
         let connection = Connection::new(&self.shared, kind, chosen, lane);
-        self.connections.spawn(connection.run(body));
+        self.connections.spawn(connection.run(None, patience));
     }
 
     /// Looks whether more connections would help.

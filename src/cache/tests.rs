@@ -7,6 +7,7 @@ mod cut;
 mod doubts;
 mod evicted;
 mod gaps;
+mod instead;
 mod lies;
 mod lifetimes;
 mod room;
@@ -74,6 +75,8 @@ pub(crate) enum PartReply {
     NotServed,
     /// No usable answer.
     Fail(FailureKind),
+    /// An answer whose body fails before its first byte.
+    Dead(FailureKind),
     /// An answer to another question.
     Unusable,
 }
@@ -146,6 +149,12 @@ impl Origin for Fake {
             Some(PartReply::Of(bytes)) => {
                 let part = &bytes[ask.range.start as usize..ask.range.end as usize];
                 RangeAnswer::Part(Box::new(Chunks::of(part)))
+            }
+            Some(PartReply::Dead(kind)) => {
+                let (body, sent) = mpsc::unbounded_channel();
+                // The receiver is in the answer.
+                let _ = body.send(Err(failure(kind)));
+                RangeAnswer::Part(Box::new(Sent(sent)))
             }
             Some(PartReply::Changed) => RangeAnswer::Changed,
             Some(PartReply::Unusable) => RangeAnswer::Unusable(failure(FailureKind::BadAnswer)),

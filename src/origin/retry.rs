@@ -43,6 +43,12 @@ impl Schedule {
     pub(super) fn new(settings: &OriginSettings, patience: Patience) -> Schedule {
         let (total, connect, other) = match patience {
             Patience::Cold => (settings.cold, settings.cold_connect, settings.cold),
+            Patience::Range => (settings.range, settings.range_connect, settings.range),
+            Patience::Instead => {
+                let left = settings.cold.saturating_sub(settings.range);
+                let connect = settings.cold_connect.saturating_sub(settings.range_connect);
+                (left, connect, left)
+            }
             Patience::Warm => (settings.head_timeout, settings.warm, settings.warm),
         };
         Schedule {

@@ -43,6 +43,11 @@ pub struct OriginSettings {
     /// How long such a question goes on otherwise. Below 30 s, so that what the origin did answer
     /// is known before the caller's own deadline passes.
     pub cold: Duration,
+    /// As [`OriginSettings::cold_connect`], of a range instead of which the whole can be asked for:
+    /// what is left is for that.
+    pub range_connect: Duration,
+    /// As [`OriginSettings::cold`], of such a range.
+    pub range: Duration,
     /// How long a question with a copy at hand is retried.
     pub warm: Duration,
     /// How long a cold question to an origin that could not be connected to fails at once.
@@ -79,6 +84,8 @@ impl Default for OriginSettings {
             floor_window: Duration::from_secs(30),
             cold_connect: Duration::from_secs(8),
             cold: Duration::from_secs(28),
+            range_connect: Duration::from_secs(6),
+            range: Duration::from_secs(18),
             warm: Duration::from_millis(1500),
             dead_for: Duration::from_secs(2),
             breaker_after: 5,

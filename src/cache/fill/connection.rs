@@ -68,14 +68,14 @@ impl Connection {
     }
 
     /// Asks for the range, unless there is a body already, and carries what comes to the disk.
-    pub(super) async fn run(self, body: Option<Box<dyn Body>>) -> Ended {
+    pub(super) async fn run(self, body: Option<Box<dyn Body>>, patience: Patience) -> Ended {
         let (mut latency, given) = (None, body.is_some());
         let got = match body {
             Some(body) => Got::Body(body),
             None => {
                 let asked = Instant::now();
                 tokio::select! {
-                    got = self.ask() => {
+                    got = self.ask(patience) => {
                         latency = matches!(got, Got::Body(_)).then(|| asked.elapsed());
                         got
                     }
@@ -90,22 +90,22 @@ impl Connection {
         Ended { kind: self.kind, given, gained, latency, ending }
     }
 
-    async fn ask(&self) -> Got {
+    async fn ask(&self, patience: Patience) -> Got {
         match (self.kind, self.shared.tag(), self.shared.length) {
             (Kind::Chunk | Kind::Piece, Some(tag), Some(length)) => {
-                self.ask_range(tag.to_owned(), length).await
+                self.ask_range(tag.to_owned(), length, patience).await
             }
-            _ => self.ask_whole().await,
+            _ => self.ask_whole(patience).await,
         }
     }
 
-    async fn ask_range(&self, tag: String, length: u64) -> Got {
+    async fn ask_range(&self, tag: String, length: u64, patience: Patience) -> Got {
         let ask = RangeAsk {
             source: self.shared.source.clone(),
             range: self.range.clone(),
             tag,
             length,
-            patience: Patience::Cold,
+            patience,
         };
         match self.shared.cache.origin.range(ask).await {
             Ok(RangeAnswer::Part(body)) => Got::Body(body),
@@ -117,13 +117,9 @@ impl Connection {
     }
 
     /// Asks for the whole body once more; it counts only if it is of the same version.
-    async fn ask_whole(&self) -> Got {
-        let ask = Ask {
-            source: self.shared.source.clone(),
-            validators: None,
-            patience: Patience::Cold,
-            first: None,
-        };
+    async fn ask_whole(&self, patience: Patience) -> Got {
+        let ask =
+            Ask { source: self.shared.source.clone(), validators: None, patience, first: None };
         match self.shared.cache.origin.get(ask).await {
             Ok(Answer::Found(head, body))
                 if head.part.is_none()

@@ -5,11 +5,11 @@ use std::time::Instant;
 use super::carry::Fault;
 use super::connection::{Ended, Ending};
 use super::plan::Kind;
-use super::trouble::Trouble;
+use super::trouble::{Failed, Trouble};
 use super::{Fill, LONGEST_LATENCY};
 use crate::cache::error::OpenError;
 use crate::metrics::Refusal;
-use crate::origin::{Failure, FailureKind};
+use crate::origin::{Failure, FailureKind, Patience};
 
 impl Fill {
     /// Decides what the end of a connection means.
@@ -28,13 +28,13 @@ impl Fill {
                 if gained > 0 {
                     self.trouble.came();
                 }
-                if kind != Kind::Stream && !given {
-                    self.served = true;
-                    self.offered |= self.ranges && !self.alone;
-                }
-                if kind == Kind::Stream {
-                    self.ended |= self.shared.length.is_none();
-                    self.displaced |= self.ranges;
+                match kind {
+                    Kind::Stream => {
+                        self.ended |= self.shared.length.is_none();
+                        self.asking.stream_made_way();
+                    }
+                    Kind::Chunk | Kind::Piece if !given => self.asking.range_came(),
+                    Kind::Chunk | Kind::Piece => {}
                 }
                 Ok(())
             }
@@ -51,7 +51,7 @@ impl Fill {
             Ending::Changed if self.streams() => {
                 self.stream_alone("another version came for a range")
             }
-            Ending::Changed if self.displaced && kind != Kind::Stream => {
+            Ending::Changed if self.asking.gave_whole() && kind != Kind::Stream => {
                 self.without_ranges("another version came for a range")
             }
             Ending::Changed => Err(self.changed()),
@@ -59,29 +59,33 @@ impl Fill {
             Ending::Unusable(failure) => self.without_ranges(&failure.to_string()),
             Ending::Failed(Fault::Final(error)) => Err(error),
             // The whole is asked for when the last of these has ended.
-            Ending::Refused(_) | Ending::Failed(_) if !self.ranges && kind != Kind::Stream => {
+            Ending::Refused(_) | Ending::Failed(_)
+                if !self.asking.by_ranges() && kind != Kind::Stream =>
+            {
                 Ok(())
             }
             Ending::Refused(failure) => {
                 self.recovering = Some(self.shared.brought());
                 self.given_up(kind, &failure)
             }
-            Ending::Failed(Fault::Origin(failure)) if !self.ranges => Err(self.refusal(&failure)),
             Ending::Failed(Fault::Origin(failure)) => {
-                let now = Instant::now();
-                self.recovering = Some(self.shared.brought());
-                if kind != Kind::Stream && gained == 0 && self.displaced && !self.served {
-                    // That one brought bytes.
-                    return self.without_ranges(&failure.to_string());
+                let brought = self.shared.brought();
+                self.recovering = Some(brought);
+                let silent = failure.kind == FailureKind::Silent;
+                let body = Failed { bytes: gained, silent, brought };
+                if !self.asking.by_ranges() {
+                    return self.given_up(kind, &failure);
                 }
-                let Some(pause) = self.trouble.failed(gained, self.shared.brought(), now) else {
+                if kind != Kind::Stream && body.in_vain() && self.asking.gave_whole_alone() {
+                    // That one brought bytes.
+                    return self.instead(&failure);
+                }
+                let now = Instant::now();
+                let Some(pause) = self.trouble.failed(body, now) else {
                     return match kind {
-                        Kind::Chunk | Kind::Piece
-                            if self.all() || !away(&failure) || self.refused_some =>
-                        {
-                            self.without_ranges(&failure.to_string())
-                        }
-                        _ => self.given_up(kind, &failure),
+                        Kind::Stream => self.given_up(kind, &failure),
+                        // It answers, so it is there; its ranges are not.
+                        Kind::Chunk | Kind::Piece => self.instead(&failure),
                     };
                 };
                 tracing::debug!(name = %self.shared.entry.name(), %failure, "a body ended early; the rest is asked for");
@@ -97,13 +101,13 @@ impl Fill {
     /// # Errors
     /// It came before and left gaps, so it would again.
     pub(super) fn again(&mut self) -> Result<(), OpenError> {
-        if std::mem::replace(&mut self.asked_again, true) {
+        let Some(patience) = self.asking.ask_whole() else {
             let text = format!("{}: the whole came, and gaps are left", self.shared.entry.name());
             return Err(OpenError::new(Refusal::BadBody, text));
-        }
+        };
         let length = self.shared.length.unwrap_or(u64::MAX);
         self.shared.plan().read_through();
-        self.begin(Kind::Stream, 0..length, None);
+        self.begin(Kind::Stream, 0..length, None, patience);
         Ok(())
     }
 
@@ -122,23 +126,26 @@ impl Fill {
     /// be cut, the rest is asked for all the same, and the answer to that decides.
     fn stream_alone(&mut self, why: &str) -> Result<(), OpenError> {
         tracing::info!(name = %self.shared.entry.name(), why, "no range is asked for while the whole comes");
-        self.leave_to_others();
+        self.asking.one_by_one();
         self.shared.plan().read_through();
         Ok(())
     }
 
-    fn leave_to_others(&mut self) {
-        self.alone = true;
-        self.offered = false;
-    }
-
     /// Goes on without ranges: with the answer under way, else with the whole once more.
     fn without_ranges(&mut self, why: &str) -> Result<(), OpenError> {
+        self.begin_anew(why, Patience::Cold)
+    }
+
+    /// The same after ranges failed for as long as they are borne with.
+    fn instead(&mut self, failure: &Failure) -> Result<(), OpenError> {
+        self.begin_anew(&failure.to_string(), Patience::Instead)
+    }
+
+    fn begin_anew(&mut self, why: &str, patience: Patience) -> Result<(), OpenError> {
         if self.streams() {
             return self.stream_alone(why);
         }
-        self.ranges = false;
-        self.offered = false;
+        self.asking.whole(patience);
         tracing::info!(name = %self.shared.entry.name(), why, "the body is fetched from its beginning");
         Ok(())
     }
@@ -151,11 +158,21 @@ impl Fill {
         OpenError::new(Refusal::Changed, text)
     }
 
+    /// Says whether the whole is asked for where ranges are refused. Where only what is read is
+    /// fetched, and ranges have come, it is taken for an outage: the whole is more than anybody wants.
+    fn has_whole_to_ask(&self) -> bool {
+        self.asking.by_ranges() && (self.all() || !self.asking.gave_range())
+    }
+
+    /// Returns how long a range is tried: with the whole, no longer than a reader waits.
+    pub(super) fn patience(&self) -> Patience {
+        if self.has_whole_to_ask() { Patience::Range } else { Patience::Cold }
+    }
+
     /// Decides what it means that the origin failed for good. Where others bring all of the body, it
-    /// was one connection too many, whatever it said. Where one answer did until it made way for
-    /// ranges, it is asked for again, and so is the whole of what no range is given of. Where only what
-    /// is read is fetched, those who wait now are refused, and what is there goes on being served: it
-    /// must not go because somebody wanted more while the origin was away.
+    /// was one connection too many, whatever it said. What no range is given of may still come with
+    /// the whole. Where only what is read is fetched, those who wait now are refused, and what is there
+    /// goes on being served: it must not go because somebody wanted more while the origin was away.
     ///
     /// # Errors
     /// The failure, where nobody else brings what was to come.
@@ -164,26 +181,22 @@ impl Fill {
         if kind != Kind::Stream && filling > 0 && self.all() {
             tracing::info!(name = %self.shared.entry.name(), why = %failure, "left to the other connections");
             match kind {
-                Kind::Piece => self.leave_to_others(),
+                Kind::Piece => self.asking.one_by_one(),
                 _ => self.width.refused(filling, Instant::now()),
             }
             return Ok(());
         }
-        // It may still give all of what it gives no range of.
-        let outage = self.served && away(failure);
-        let vouched = self.resumed && failure.kind == FailureKind::Status;
-        let whole = self.displaced || vouched;
-        if kind != Kind::Stream && (whole && !outage || decided(failure)) {
-            return self.without_ranges(&failure.to_string());
+        if kind != Kind::Stream && (self.has_whole_to_ask() || !away(failure)) {
+            return self.instead(failure);
         }
         let error = self.refusal(failure);
-        if !away(failure) || !self.ranges || self.all() || self.shared.length.is_none() {
+        if !away(failure) || !self.asking.was_ahead() || self.wants_all() {
             return Err(error);
         }
         tracing::warn!(name = %self.shared.entry.name(), why = error.why.as_str(), %error, "a part could not be fetched");
         self.shared.blob.refuse(&error.broken());
         self.trouble = Trouble::default();
-        self.refused_some = true;
+        self.asking.ranges_again();
         Ok(())
     }
 
@@ -192,11 +205,6 @@ impl Fill {
         error.message = format!("{}: {}", self.shared.entry.name(), error.message);
         error
     }
-}
-
-/// Says whether the origin refused, and would again.
-fn decided(failure: &Failure) -> bool {
-    matches!(failure.kind, FailureKind::Gone | FailureKind::Denied | FailureKind::Redirect)
 }
 
 /// Says whether the origin could not be had at all, which may pass.

@@ -10,12 +10,30 @@ const FLOOR: u64 = 16 << 10;
 /// How many bodies in a row may bring nothing.
 const EMPTY: u32 = 3;
 
+/// How many of them may fall silent: each takes its time, and who reads waits no longer than three.
+const SILENT: u32 = 2;
+
+/// A body that fell silent brought nothing to speak of if it brought fewer bytes than this: what
+/// [`FLOOR`] asks for in the time it was waited for.
+const LITTLE: u64 = 10 * FLOOR;
+
 /// The waits before a body is asked for again.
 const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// After so long without a failure the next is the first of a series of its own.
 const FORGIVEN: Duration = Duration::from_secs(60);
+
+/// A body that failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failed {
+    /// What it brought.
+    pub(super) bytes: u64,
+    /// It fell silent.
+    pub(super) silent: bool,
+    /// What came of all so far.
+    pub(super) brought: u64,
+}
 
 /// What went wrong so far.
 #[derive(Debug, Default)]
@@ -26,7 +44,15 @@ pub(super) struct Trouble {
     /// When the last one was, and until when nothing is asked for because of it.
     last: Option<(Instant, Instant)>,
     empty: u32,
+    silent: u32,
     failures: u32,
+}
+
+impl Failed {
+    /// Says whether it brought nothing to speak of.
+    pub(super) fn in_vain(&self) -> bool {
+        self.bytes == 0 || self.silent && self.bytes < LITTLE
+    }
 }
 
 impl Trouble {
@@ -35,17 +61,23 @@ impl Trouble {
         *self = Trouble { last: self.last, ..Trouble::default() };
     }
 
-    /// Notes a body that failed after so many bytes, `brought` of all connections so far. Returns how
-    /// long to wait before the rest is asked for, or `None` to give up.
-    pub(super) fn failed(&mut self, bytes: u64, brought: u64, now: Instant) -> Option<Duration> {
+    /// Notes a body that failed. Returns how long to wait before the rest is asked for, or `None` to
+    /// give up.
+    pub(super) fn failed(&mut self, body: Failed, now: Instant) -> Option<Duration> {
+        let Failed { bytes, silent, brought } = body;
+        let in_vain = body.in_vain();
         match self.last {
             // Asked for before the one that failed just now.
-            Some((_, until)) if now < until && bytes == 0 => return Some(until - now),
+            Some((_, until)) if now < until && in_vain => return Some(until - now),
             Some((at, _)) if now - at >= FORGIVEN => self.came(),
             _ => {}
         }
-        self.empty = if bytes == 0 { self.empty + 1 } else { 0 };
-        self.failures = if bytes == 0 { self.failures + 1 } else { 1 };
+        if !in_vain {
+            (self.empty, self.silent, self.failures) = (0, 0, 0);
+        }
+        self.empty += u32::from(in_vain);
+        self.silent += u32::from(in_vain && silent);
+        self.failures += 1;
         let (since, before) = *self.since.get_or_insert((now, brought.saturating_sub(bytes)));
         let (passed, gained) = (now - since, brought.saturating_sub(before));
         if passed >= WINDOW {
@@ -54,7 +86,7 @@ impl Trouble {
             }
             self.since = Some((now, brought));
         }
-        if self.empty >= EMPTY {
+        if self.empty >= EMPTY || self.silent >= SILENT {
             return None;
         }
         let pause = SHORTEST * 2u32.saturating_pow(self.failures.min(8) - 1);
@@ -70,13 +102,17 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn body(bytes: u64, brought: u64) -> Failed {
+        Failed { bytes, silent: false, brought }
+    }
+
     #[test]
     fn bodies_that_bring_nothing_are_given_up() {
         let mut trouble = Trouble::default();
         let mut now = Instant::now();
         let mut failed = |trouble: &mut Trouble, bytes| {
             now += SECOND;
-            trouble.failed(bytes, 0, now)
+            trouble.failed(body(bytes, 0), now)
         };
         assert_eq!(failed(&mut trouble, 0), Some(Duration::from_millis(50)));
         assert_eq!(failed(&mut trouble, 0), Some(Duration::from_millis(100)));
@@ -89,12 +125,28 @@ mod tests {
     }
 
     #[test]
+    fn bodies_that_fall_silent_early_are_given_up_sooner() {
+        let (start, wait) = (Instant::now(), 10 * SECOND);
+        let silent = |bytes| Failed { silent: true, ..body(bytes, 0) };
+        for little in [0, 50_000, LITTLE - 1] {
+            let mut trouble = Trouble::default();
+            assert!(trouble.failed(silent(little), start).is_some());
+            assert!(trouble.failed(silent(little), start + wait).is_none(), "{little}");
+        }
+        let mut trouble = Trouble::default();
+        for n in 0..4u32 {
+            let bytes = if n % 2 == 0 { 0 } else { LITTLE };
+            assert!(trouble.failed(silent(bytes), start + n * SECOND).is_some(), "{n}");
+        }
+    }
+
+    #[test]
     fn several_that_fail_at_once_are_one_failure() {
         let (mut trouble, now) = (Trouble::default(), Instant::now());
         for _ in 0..10 {
-            assert_eq!(trouble.failed(0, 0, now), Some(Duration::from_millis(50)));
+            assert_eq!(trouble.failed(body(0, 0), now), Some(Duration::from_millis(50)));
         }
-        assert_eq!(trouble.failed(0, 0, now + SECOND), Some(Duration::from_millis(100)));
+        assert_eq!(trouble.failed(body(0, 0), now + SECOND), Some(Duration::from_millis(100)));
     }
 
     #[test]
@@ -103,10 +155,14 @@ mod tests {
         let start = Instant::now();
         for second in 0..600u32 {
             let brought = u64::from(second + 1) * (32 << 10);
-            assert!(fast.failed(32 << 10, brought, start + second * SECOND).is_some(), "{second}");
+            assert!(
+                fast.failed(body(32 << 10, brought), start + second * SECOND).is_some(),
+                "{second}"
+            );
         }
-        let fails =
-            |s: &u32| slow.failed(1 << 10, u64::from(s + 1) << 10, start + *s * SECOND).is_some();
+        let fails = |s: &u32| {
+            slow.failed(body(1 << 10, u64::from(s + 1) << 10), start + *s * SECOND).is_some()
+        };
         assert_eq!((0..600).take_while(fails).count(), 30);
     }
 
@@ -115,7 +171,7 @@ mod tests {
         let (mut trouble, start) = (Trouble::default(), Instant::now());
         for hour in 0..10 {
             let now = start + 3600 * hour * SECOND;
-            assert!(trouble.failed(100, u64::from(hour + 1) * 100, now).is_some(), "{hour}");
+            assert!(trouble.failed(body(100, u64::from(hour + 1) * 100), now).is_some(), "{hour}");
         }
     }
 }

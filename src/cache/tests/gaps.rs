@@ -200,6 +200,7 @@ async fn what_is_gone_on_with_does_not_make_room_for_itself() {
     rig.will(Reply::Body(part, bytes()[..2 << 20].to_vec()));
     rig.origin.parts.lock().unwrap().push_back(PartReply::Fail(FailureKind::Tls));
     let opened = rig.open("a").await.unwrap();
+    rig.will(Reply::Fail(FailureKind::Tls));
     until("the part", || opened.version.blob.filled() == 2 << 20).await;
     let rest_of = opened.version.blob.wait_for(2 << 20..LEN as u64, Duration::from_secs(5));
     assert!(rest_of.await.is_err());

@@ -100,7 +100,7 @@ impl HttpOrigin {
     /// while somebody waits is found again.
     fn check_dead(&self, question: &Question<'_>, url: &Url, first: bool) -> Result<(), Miss> {
         let asker = match question.patience {
-            Patience::Cold if first => Asker::NewCold,
+            Patience::Cold | Patience::Range if first => Asker::NewCold,
             _ => Asker::Other,
         };
         let Err(verdict) = self.dead.admit(url, asker, Instant::now()) else {

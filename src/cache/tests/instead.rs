@@ -1,0 +1,87 @@
+//! The whole, asked for instead of ranges that stopped coming.
+
+use super::*;
+
+const LEN: usize = 3 << 20;
+const STALL: Duration = Duration::from_secs(5);
+const BEGINNING: usize = 64 << 10;
+
+fn bytes() -> Arc<Vec<u8>> {
+    Arc::new((0..LEN).map(|at| (at * 7 % 251) as u8).collect())
+}
+
+fn ranged() -> Head {
+    Head { ranges: true, offered: true, ..head(Some("1"), Some(LEN as u64)) }
+}
+
+/// Opens a name of which only its beginning is there, and one range that was read.
+async fn begun(fill: crate::source::Fill) -> (Rig, Opened) {
+    let rig = Rig::new(table([("a", Source { fill, ..source("http://h/a") })]));
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Of(bytes()));
+    let beginning = Head { part: Some(0..BEGINNING as u64), ..ranged() };
+    rig.will(Reply::Body(beginning, bytes()[..BEGINNING].to_vec()));
+    let opened = rig.open("a").await.unwrap();
+    opened.version.blob.wait_for(1 << 20..(1 << 20) + 10, STALL).await.unwrap();
+    until("the range to end", || opened.version.blob.filled() == 2 * BEGINNING as u64).await;
+    (rig, opened)
+}
+
+fn fail(rig: &Rig, reply: fn() -> PartReply) {
+    rig.origin.parts.lock().unwrap().extend((0..8).map(|_| reply()));
+}
+
+fn silent() -> PartReply {
+    PartReply::Dead(FailureKind::Silent)
+}
+
+fn busy() -> PartReply {
+    PartReply::Fail(FailureKind::Status)
+}
+
+#[tokio::test]
+async fn the_whole_is_asked_for_where_ranges_stop_coming() {
+    let (rig, opened) = begun(crate::source::Fill::OnRead).await;
+    fail(&rig, silent);
+    rig.will(Reply::Body(ranged(), bytes().to_vec()));
+    opened.version.blob.wait_for(2 << 20..(2 << 20) + 10, STALL).await.unwrap();
+    assert!(bytes_of(&opened).await == *bytes());
+    assert_eq!((rig.asked(), rig.origin.ranges.lock().unwrap().len()), (2, 3), "two fell silent");
+}
+
+#[tokio::test]
+async fn the_whole_that_is_wanted_is_asked_for_where_ranges_are_refused() {
+    let (rig, opened) = begun(crate::source::Fill::OnRead).await;
+    fail(&rig, busy);
+    rig.will(Reply::Body(ranged(), bytes().to_vec()));
+    opened.version.blob.want_all();
+    assert!(bytes_of(&opened).await == *bytes());
+    assert_eq!((rig.asked(), rig.origin.ranges.lock().unwrap().len()), (2, 2));
+}
+
+/// More than anybody wants is not asked for because the origin is away.
+#[tokio::test]
+async fn an_outage_is_no_reason_to_ask_for_the_whole() {
+    let (rig, opened) = begun(crate::source::Fill::OnRead).await;
+    fail(&rig, busy);
+    let blob = &opened.version.blob;
+    assert!(blob.wait_for(2 << 20..(2 << 20) + 10, STALL).await.is_err());
+    assert!(rig.asked() == 1 && blob.broken().is_none());
+    *rig.origin.parts.lock().unwrap() = std::iter::once(PartReply::Of(bytes())).collect();
+    blob.wait_for(2 << 20..(2 << 20) + 10, STALL).await.unwrap();
+    assert!(rig.asked() == 1 && blob.filled() < LEN as u64);
+}
+
+#[tokio::test]
+async fn ranges_are_asked_for_again_where_the_whole_was_in_vain() {
+    for kind in [FailureKind::Silent, FailureKind::Unreachable, FailureKind::Status] {
+        let (rig, opened) = begun(crate::source::Fill::OnRead).await;
+        fail(&rig, silent);
+        rig.will(Reply::Fail(kind));
+        let blob = &opened.version.blob;
+        assert!(blob.wait_for(2 << 20..(2 << 20) + 10, STALL).await.is_err(), "{kind:?}");
+        assert!(rig.asked() == 2 && blob.broken().is_none(), "{kind:?}");
+        *rig.origin.parts.lock().unwrap() = std::iter::once(PartReply::Of(bytes())).collect();
+        blob.wait_for(2 << 20..(2 << 20) + 10, STALL).await.unwrap();
+        assert!(rig.asked() == 2 && blob.filled() < LEN as u64, "{kind:?}");
+    }
+}
