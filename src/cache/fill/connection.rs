@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::carry::{Carrier, Fault};
 use super::plan::{ClaimId, Kind};
 use super::shared::Shared;
+use crate::cache::error::OpenError;
 use crate::cache::lanes::Lane;
 use crate::origin::{Answer, Ask, Body, Failure, Patience, RangeAnswer, RangeAsk};
 
@@ -48,6 +49,8 @@ pub(super) enum Ending {
     NotServed,
     /// What it answers to a question for a range cannot be used.
     Unusable(Failure),
+    /// The whole would come, and there is no room for it.
+    NoRoom(OpenError),
 }
 
 /// What a question brought.
@@ -136,7 +139,7 @@ impl Connection {
                 };
                 match room {
                     Ok(()) => Got::Body(body),
-                    Err(error) => Got::Nothing(Ending::Failed(Fault::Final(error))),
+                    Err(error) => Got::Nothing(Ending::NoRoom(error)),
                 }
             }
             Ok(_) => Got::Nothing(Ending::Changed),

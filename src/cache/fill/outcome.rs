@@ -58,6 +58,7 @@ impl Fill {
             Ending::NotServed => self.without_ranges("the origin serves no ranges"),
             Ending::Unusable(failure) => self.without_ranges(&failure.to_string()),
             Ending::Failed(Fault::Final(error)) => Err(error),
+            Ending::NoRoom(error) => self.refuse(error),
             // The whole is asked for when the last of these has ended.
             Ending::Refused(_) | Ending::Failed(_)
                 if !self.asking.by_ranges() && kind != Kind::Stream =>
@@ -171,8 +172,7 @@ impl Fill {
 
     /// Decides what it means that the origin failed for good. Where others bring all of the body, it
     /// was one connection too many, whatever it said. What no range is given of may still come with
-    /// the whole. Where only what is read is fetched, those who wait now are refused, and what is there
-    /// goes on being served: it must not go because somebody wanted more while the origin was away.
+    /// the whole. Where only what is read is fetched, an outage is not the end of it.
     ///
     /// # Errors
     /// The failure, where nobody else brings what was to come.
@@ -190,7 +190,16 @@ impl Fill {
             return self.instead(failure);
         }
         let error = self.refusal(failure);
-        if !away(failure) || !self.asking.was_ahead() || self.wants_all() {
+        if away(failure) { self.refuse(error) } else { Err(error) }
+    }
+
+    /// Refuses those who wait what they wait for, where only what is read is fetched. What is there
+    /// goes on being served: it must not go because somebody wanted more while that could not be had.
+    ///
+    /// # Errors
+    /// The same, where all is wanted.
+    fn refuse(&mut self, error: OpenError) -> Result<(), OpenError> {
+        if !self.asking.was_ahead() || self.wants_all() {
             return Err(error);
         }
         tracing::warn!(name = %self.shared.entry.name(), why = error.why.as_str(), %error, "a part could not be fetched");

@@ -15,8 +15,13 @@ fn ranged() -> Head {
 }
 
 /// Opens a name of which only its beginning is there, and one range that was read.
-async fn begun(fill: crate::source::Fill) -> (Rig, Opened) {
-    let rig = Rig::new(table([("a", Source { fill, ..source("http://h/a") })]));
+async fn begun() -> (Rig, Opened) {
+    begun_within(Limits { quota: 64 * MIB, hard: 80 * MIB, min_free: 0 }).await
+}
+
+async fn begun_within(limits: Limits) -> (Rig, Opened) {
+    let on_read = Source { fill: crate::source::Fill::OnRead, ..source("http://h/a") };
+    let rig = Rig::with(limits, table([("a", on_read), ("b", source("http://h/b"))]));
     rig.origin.parts.lock().unwrap().push_back(PartReply::Of(bytes()));
     let beginning = Head { part: Some(0..BEGINNING as u64), ..ranged() };
     rig.will(Reply::Body(beginning, bytes()[..BEGINNING].to_vec()));
@@ -40,7 +45,7 @@ fn busy() -> PartReply {
 
 #[tokio::test]
 async fn the_whole_is_asked_for_where_ranges_stop_coming() {
-    let (rig, opened) = begun(crate::source::Fill::OnRead).await;
+    let (rig, opened) = begun().await;
     fail(&rig, silent);
     rig.will(Reply::Body(ranged(), bytes().to_vec()));
     opened.version.blob.wait_for(2 << 20..(2 << 20) + 10, STALL).await.unwrap();
@@ -50,7 +55,7 @@ async fn the_whole_is_asked_for_where_ranges_stop_coming() {
 
 #[tokio::test]
 async fn the_whole_that_is_wanted_is_asked_for_where_ranges_are_refused() {
-    let (rig, opened) = begun(crate::source::Fill::OnRead).await;
+    let (rig, opened) = begun().await;
     fail(&rig, busy);
     rig.will(Reply::Body(ranged(), bytes().to_vec()));
     opened.version.blob.want_all();
@@ -61,7 +66,7 @@ async fn the_whole_that_is_wanted_is_asked_for_where_ranges_are_refused() {
 /// More than anybody wants is not asked for because the origin is away.
 #[tokio::test]
 async fn an_outage_is_no_reason_to_ask_for_the_whole() {
-    let (rig, opened) = begun(crate::source::Fill::OnRead).await;
+    let (rig, opened) = begun().await;
     fail(&rig, busy);
     let blob = &opened.version.blob;
     assert!(blob.wait_for(2 << 20..(2 << 20) + 10, STALL).await.is_err());
@@ -74,7 +79,7 @@ async fn an_outage_is_no_reason_to_ask_for_the_whole() {
 #[tokio::test]
 async fn ranges_are_asked_for_again_where_the_whole_was_in_vain() {
     for kind in [FailureKind::Silent, FailureKind::Unreachable, FailureKind::Status] {
-        let (rig, opened) = begun(crate::source::Fill::OnRead).await;
+        let (rig, opened) = begun().await;
         fail(&rig, silent);
         rig.will(Reply::Fail(kind));
         let blob = &opened.version.blob;
@@ -84,4 +89,19 @@ async fn ranges_are_asked_for_again_where_the_whole_was_in_vain() {
         blob.wait_for(2 << 20..(2 << 20) + 10, STALL).await.unwrap();
         assert!(rig.asked() == 2 && blob.filled() < LEN as u64, "{kind:?}");
     }
+}
+
+#[tokio::test]
+async fn no_room_for_the_whole_is_not_the_end_of_what_is_there() {
+    let (rig, opened) = begun_within(Limits { quota: 4 * MIB, hard: 4 * MIB, min_free: 0 }).await;
+    rig.will(found("1", &vec![0; 2 << 20]));
+    let held = rig.open("b").await.unwrap();
+    committed(&held).await;
+    fail(&rig, silent);
+    rig.will(Reply::Body(ranged(), bytes().to_vec()));
+    let blob = &opened.version.blob;
+    assert!(blob.wait_for(2 << 20..(2 << 20) + 10, STALL).await.is_err());
+    assert!(rig.asked() == 3 && blob.broken().is_none());
+    *rig.origin.parts.lock().unwrap() = std::iter::once(PartReply::Of(bytes())).collect();
+    blob.wait_for(2 << 20..(2 << 20) + 10, STALL).await.unwrap();
 }
