@@ -4,6 +4,16 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# Whoever asks how a script is used is told what is written at its head.
+for word in "$@"; do
+    case $word in
+    -h | --help)
+        sed -n '2,$ { /^# shellcheck/q; /^#/!q; s/^# \{0,1\}//; p }' "scripts/$(basename "$0")"
+        exit 0
+        ;;
+    esac
+done
+
 # The Debian packages whose programs the tests use, as "program package".
 TEST_PROGRAMS=(
     "nginx nginx-light"

@@ -47,6 +47,13 @@ fn main() {
         ("unpacked", trees::unpacked),
         ("members", trees::members),
     ];
+    for word in &words {
+        if !groups.iter().any(|(group, _)| group.contains(word.as_str())) {
+            let known: Vec<_> = groups.iter().map(|(group, _)| *group).collect();
+            eprintln!("error: no group is called {word:?}; there are: {}", known.join(" "));
+            std::process::exit(2);
+        }
+    }
     for (group, run) in groups {
         if wanted(group) {
             eprintln!("measuring: {group}");
