@@ -134,8 +134,12 @@ pub enum Patience {
     /// A range, instead of which the whole can be asked for: as [`Patience::Cold`], for as long as
     /// leaves time for that.
     Range,
-    /// The whole, after a range was in vain: for what is left of the time.
-    Instead,
+    /// The whole, after a range was in vain for as long as `spent`: as [`Patience::Cold`], for what is
+    /// left of that.
+    Instead {
+        /// How long ranges have been asked for already.
+        spent: Duration,
+    },
     /// A copy can be served instead: give up on connections that are refused, reset or
     /// unroutable, and on 5xx answers, within 1.5 s; wait 10 s for a silent origin.
     Warm,
@@ -217,6 +221,9 @@ pub struct Failure {
     pub message: String,
     /// What the origin asked us to wait.
     pub retry_after: Option<Duration>,
+    /// The origin could not be reached, was silent, or said that it cannot answer now: it may be asked
+    /// again later.
+    pub passing: bool,
 }
 
 /// The classes of failure.

@@ -105,7 +105,10 @@ impl Body for Sent {
 }
 
 pub(crate) fn failure(kind: FailureKind) -> Failure {
-    Failure { kind, message: format!("scripted: {}", kind.as_str()), retry_after: None }
+    let passing =
+        matches!(kind, FailureKind::Unreachable | FailureKind::Silent | FailureKind::Status);
+    let message = format!("scripted: {}", kind.as_str());
+    Failure { kind, message, retry_after: None, passing }
 }
 
 impl Origin for Fake {

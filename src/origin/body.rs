@@ -120,7 +120,8 @@ impl HttpBody {
     }
 
     fn failure(&self, kind: FailureKind, why: &str) -> Failure {
-        Failure { kind, message: format!("{}: body {why}", self.what), retry_after: None }
+        let passing = kind == FailureKind::Silent;
+        Failure { kind, message: format!("{}: body {why}", self.what), retry_after: None, passing }
     }
 }
 

@@ -17,7 +17,7 @@ use super::retry::{Hope, Schedule, random};
 use super::settings::OriginSettings;
 use super::settings_error::SettingsError;
 use super::stats::{OriginStats, count};
-use super::{Answer, Ask, Failure, Origin, Patience, RangeAnswer, RangeAsk};
+use super::{Answer, Ask, Failure, FailureKind, Origin, Patience, RangeAnswer, RangeAsk};
 use crate::source::{Source, shown_url};
 use crate::types::Pending;
 
@@ -168,7 +168,8 @@ impl HttpOrigin {
             let seconds = question.started.elapsed().as_secs_f64();
             let _ = write!(message, " ({tries} tries in {seconds:.1} s)");
         }
-        Failure { kind: fault.kind, message, retry_after: fault.retry_after }
+        let passing = fault.hope != Hope::None || fault.kind == FailureKind::Unreachable;
+        Failure { kind: fault.kind, message, retry_after: fault.retry_after, passing }
     }
 }
 

@@ -44,10 +44,10 @@ impl Schedule {
         let (total, connect, other) = match patience {
             Patience::Cold => (settings.cold, settings.cold_connect, settings.cold),
             Patience::Range => (settings.range, settings.range_connect, settings.range),
-            Patience::Instead => {
-                let left = settings.cold.saturating_sub(settings.range);
-                let connect = settings.cold_connect.saturating_sub(settings.range_connect);
-                (left, connect, left)
+            Patience::Instead { spent } => {
+                let left = |all: Duration, range| all.saturating_sub(spent.min(range));
+                let total = left(settings.cold, settings.range);
+                (total, left(settings.cold_connect, settings.range_connect), total)
             }
             Patience::Warm => (settings.head_timeout, settings.warm, settings.warm),
         };
@@ -148,6 +148,23 @@ mod tests {
         assert!(many.iter().all(|r| (0.0..1.0).contains(r)));
         let mean = many.iter().sum::<f64>() / 1000.0;
         assert!((0.4..0.6).contains(&mean), "{mean}");
+    }
+
+    #[test]
+    fn a_range_and_the_whole_instead_of_it_share_the_time_of_one_question() {
+        let settings = OriginSettings::default();
+        let of = |patience| {
+            let schedule = Schedule::new(&settings, patience);
+            (schedule.total, schedule.connect)
+        };
+        let instead = |spent| of(Patience::Instead { spent: Duration::from_secs(spent) });
+        let (cold, range) = (of(Patience::Cold), of(Patience::Range));
+        assert!(range < cold);
+        assert_eq!(instead(0), cold, "it was refused at once");
+        assert_eq!(instead(4), (cold.0 - seconds(4.0), cold.1 - seconds(4.0)));
+        for spent in [18, 28, 1000] {
+            assert_eq!(instead(spent), (cold.0 - range.0, cold.1 - range.1), "{spent}");
+        }
     }
 
     #[test]

@@ -35,14 +35,15 @@ const FAULTS: &[(&str, Fault)] = &[
 #[test]
 fn ranges_that_go_wrong_keep_nobody_from_the_whole() {
     needs!("fuse");
-    read_beside(FAULTS, Duration::from_secs(25));
+    // Two that stall take ten seconds each.
+    read_beside(FAULTS, Duration::from_secs(42));
 }
 
 /// With nothing else to come, a range that begins takes the place of the stream.
 #[test]
 fn ranges_that_stall_are_given_up_for_the_whole() {
     needs!("fuse");
-    read_beside(&[("stalls, alone", Fault::Stall(50_000))], Duration::from_secs(60));
+    read_beside(&[("stalls, alone", Fault::Stall(50_000))], Duration::from_secs(42));
 }
 
 /// Has, of each, a program read in order, and one the end at once, which is asked for by range.

@@ -17,7 +17,7 @@ enum Way {
     InOrder,
     /// The same, for good: asking for ranges ahead went wrong.
     OneByOne,
-    /// By one GET of the whole, asked for anew where it was asked for already.
+    /// By one GET of the whole, which may be `asked` for once.
     Whole { asked: bool, was_ahead: bool, patience: Patience },
 }
 
@@ -53,7 +53,8 @@ impl Asking {
         self.way == Way::Ahead
     }
 
-    /// Says whether ranges are asked for ahead, or were until the whole was asked for instead.
+    /// Says whether ranges are asked for ahead, or were until they failed and the whole was asked for
+    /// instead; not where they make no sense.
     pub(super) fn was_ahead(&self) -> bool {
         matches!(self.way, Way::Ahead | Way::Whole { was_ahead: true, .. })
     }
@@ -81,8 +82,9 @@ impl Asking {
         }
     }
 
-    /// Notes that an answer which would have brought the whole has ended before.
-    pub(super) fn stream_made_way(&mut self) {
+    /// Notes that an answer which would have brought the whole has ended, with gaps left where ranges
+    /// are asked for: it made way for them.
+    pub(super) fn stream_ended(&mut self) {
         self.gave_whole |= self.by_ranges();
     }
 
@@ -96,12 +98,13 @@ impl Asking {
     /// Gives up ranges for the whole, which is then tried for so long.
     pub(super) fn whole(&mut self, patience: Patience) {
         if self.by_ranges() {
-            self.way = Way::Whole { asked: false, was_ahead: self.ahead(), patience };
+            let was_ahead = self.ahead() && matches!(patience, Patience::Instead { .. });
+            self.way = Way::Whole { asked: false, was_ahead, patience };
         }
     }
 
-    /// Notes that the whole is asked for, and returns how long it is tried. Nothing where it has come
-    /// already.
+    /// Notes that the whole is asked for, and returns how long it is tried. Nothing where it was asked
+    /// for already, or is not to be.
     pub(super) fn ask_whole(&mut self) -> Option<Patience> {
         match &mut self.way {
             Way::Whole { asked, patience, .. } => {
@@ -162,27 +165,32 @@ mod tests {
     #[test]
     fn ranges_are_gone_back_to_where_the_whole_was_in_vain() {
         let mut asking = Asking::new(true, true);
+        let instead = Patience::Instead { spent: std::time::Duration::ZERO };
         for _ in 0..3 {
-            asking.whole(Patience::Cold);
+            asking.whole(instead);
             assert!(asking.was_ahead() && asking.ask_whole().is_some());
             asking.ranges_again();
             assert!(asking.ahead());
         }
+        let mut nonsense = Asking::new(true, true);
+        nonsense.whole(Patience::Cold);
         let mut in_order = Asking::new(true, false);
-        in_order.whole(Patience::Cold);
-        in_order.ranges_again();
-        assert!(!in_order.by_ranges());
+        in_order.whole(instead);
+        for mut asking in [nonsense, in_order] {
+            asking.ranges_again();
+            assert!(!asking.by_ranges());
+        }
     }
 
     #[test]
     fn what_came_is_remembered() {
         let mut asking = Asking::new(true, true);
-        asking.stream_made_way();
+        asking.stream_ended();
         assert!(asking.gave_whole_alone());
         asking.range_came();
         assert!(asking.gave_whole() && !asking.gave_whole_alone());
         let mut without = Asking::new(false, false);
-        without.stream_made_way();
+        without.stream_ended();
         assert!(!without.gave_whole());
     }
 }

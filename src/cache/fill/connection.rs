@@ -26,6 +26,8 @@ pub(super) struct Ended {
     pub(super) kind: Kind,
     /// It was given a body, and asked for none.
     pub(super) given: bool,
+    /// When it was begun.
+    pub(super) asked: Instant,
     /// Bytes that it brought.
     pub(super) gained: u64,
     /// How long the head of its answer took, where it had one.
@@ -72,11 +74,10 @@ impl Connection {
 
     /// Asks for the range, unless there is a body already, and carries what comes to the disk.
     pub(super) async fn run(self, body: Option<Box<dyn Body>>, patience: Patience) -> Ended {
-        let (mut latency, given) = (None, body.is_some());
+        let (mut latency, given, asked) = (None, body.is_some(), Instant::now());
         let got = match body {
             Some(body) => Got::Body(body),
             None => {
-                let asked = Instant::now();
                 tokio::select! {
                     got = self.ask(patience) => {
                         latency = matches!(got, Got::Body(_)).then(|| asked.elapsed());
@@ -90,7 +91,7 @@ impl Connection {
             Got::Nothing(ending) => (ending, 0),
             Got::Body(body) => self.carry(body).await,
         };
-        Ended { kind: self.kind, given, gained, latency, ending }
+        Ended { kind: self.kind, given, asked, gained, latency, ending }
     }
 
     async fn ask(&self, patience: Patience) -> Got {

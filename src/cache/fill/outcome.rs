@@ -1,6 +1,6 @@
 //! What the end of a connection means for the download.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::carry::Fault;
 use super::connection::{Ended, Ending};
@@ -17,7 +17,7 @@ impl Fill {
     /// # Errors
     /// The end of the download: nobody else brings what this connection was to bring.
     pub(super) fn ended(&mut self, ended: Ended) -> Result<(), OpenError> {
-        let Ended { kind, given, gained, latency, ending } = ended;
+        let Ended { kind, given, asked, gained, latency, ending } = ended;
         if let Some(latency) = latency {
             self.latency = latency.min(LONGEST_LATENCY);
         }
@@ -31,7 +31,7 @@ impl Fill {
                 match kind {
                     Kind::Stream => {
                         self.ended |= self.shared.length.is_none();
-                        self.asking.stream_made_way();
+                        self.asking.stream_ended();
                     }
                     Kind::Chunk | Kind::Piece if !given => self.asking.range_came(),
                     Kind::Chunk | Kind::Piece => {}
@@ -48,15 +48,21 @@ impl Fill {
             {
                 Ok(())
             }
-            Ending::Changed if self.streams() => {
-                self.stream_alone("another version came for a range")
-            }
-            Ending::Changed if self.asking.gave_whole() && kind != Kind::Stream => {
-                self.without_ranges("another version came for a range")
+            Ending::Changed
+                if self.streams() || self.asking.gave_whole() && kind != Kind::Stream =>
+            {
+                self.without_ranges("another version came for a range");
+                Ok(())
             }
             Ending::Changed => Err(self.changed()),
-            Ending::NotServed => self.without_ranges("the origin serves no ranges"),
-            Ending::Unusable(failure) => self.without_ranges(&failure.to_string()),
+            Ending::NotServed => {
+                self.without_ranges("the origin serves no ranges");
+                Ok(())
+            }
+            Ending::Unusable(failure) => {
+                self.without_ranges(&failure.to_string());
+                Ok(())
+            }
             Ending::Failed(Fault::Final(error)) => Err(error),
             Ending::NoRoom(error) => self.refuse(error),
             // The whole is asked for when the last of these has ended.
@@ -66,28 +72,29 @@ impl Fill {
                 Ok(())
             }
             Ending::Refused(failure) => {
-                self.recovering = Some(self.shared.brought());
-                self.given_up(kind, &failure)
+                self.recover(asked);
+                self.given_up(kind, &failure, false)
             }
             Ending::Failed(Fault::Origin(failure)) => {
-                let brought = self.shared.brought();
-                self.recovering = Some(brought);
-                let silent = failure.kind == FailureKind::Silent;
-                let body = Failed { bytes: gained, silent, brought };
+                self.recover(asked);
                 if !self.asking.by_ranges() {
-                    return self.given_up(kind, &failure);
-                }
-                if kind != Kind::Stream && body.in_vain() && self.asking.gave_whole_alone() {
-                    // That one brought bytes.
-                    return self.instead(&failure);
-                }
-                let now = Instant::now();
-                let Some(pause) = self.trouble.failed(body, now) else {
-                    return match kind {
-                        Kind::Stream => self.given_up(kind, &failure),
-                        // It answers, so it is there; its ranges are not.
-                        Kind::Chunk | Kind::Piece => self.instead(&failure),
+                    let error = self.refusal(&failure);
+                    // What it brought is there to be read.
+                    return match gained > 0 || failure.passing {
+                        true => self.refuse(error),
+                        false => Err(error),
                     };
+                }
+                if kind != Kind::Stream && gained == 0 && self.asking.gave_whole_alone() {
+                    // That one brought bytes.
+                    self.instead(&failure);
+                    return Ok(());
+                }
+                let (silent, now) = (failure.kind == FailureKind::Silent, Instant::now());
+                let body = Failed { bytes: gained, silent, asked, brought: self.shared.brought() };
+                let Some(pause) = self.trouble.failed(body, now) else {
+                    self.trouble = Trouble::default();
+                    return self.given_up(kind, &failure, true);
                 };
                 tracing::debug!(name = %self.shared.entry.name(), %failure, "a body ended early; the rest is asked for");
                 self.shared.cache.counters.resumed.inc();
@@ -112,9 +119,16 @@ impl Fill {
         Ok(())
     }
 
+    /// Notes a failure of what was asked for then.
+    fn recover(&mut self, asked: Instant) {
+        self.recovers();
+        let since = self.recovering.map_or(asked, |(_, since)| since.min(asked));
+        self.recovering = Some((self.shared.brought(), since));
+    }
+
     /// Says whether nothing has come since the last failure.
     pub(super) fn recovers(&mut self) -> bool {
-        self.recovering.take_if(|before| self.shared.brought() > *before);
+        self.recovering.take_if(|(before, _)| self.shared.brought() > *before);
         self.recovering.is_some()
     }
 
@@ -125,30 +139,30 @@ impl Fill {
 
     /// Leaves what comes to the answer under way: asking for ranges ahead of it went wrong. Should it
     /// be cut, the rest is asked for all the same, and the answer to that decides.
-    fn stream_alone(&mut self, why: &str) -> Result<(), OpenError> {
+    fn stream_alone(&mut self, why: &str) {
         tracing::info!(name = %self.shared.entry.name(), why, "no range is asked for while the whole comes");
         self.asking.one_by_one();
         self.shared.plan().read_through();
-        Ok(())
     }
 
-    /// Goes on without ranges: with the answer under way, else with the whole once more.
-    fn without_ranges(&mut self, why: &str) -> Result<(), OpenError> {
-        self.begin_anew(why, Patience::Cold)
+    /// Goes on without ranges, of which none make sense.
+    fn without_ranges(&mut self, why: &str) {
+        self.begin_anew(why, Patience::Cold);
     }
 
-    /// The same after ranges failed for as long as they are borne with.
-    fn instead(&mut self, failure: &Failure) -> Result<(), OpenError> {
-        self.begin_anew(&failure.to_string(), Patience::Instead)
+    /// Goes on without ranges, which failed.
+    fn instead(&mut self, failure: &Failure) {
+        let spent = self.recovering.map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        self.begin_anew(&failure.to_string(), Patience::Instead { spent });
     }
 
-    fn begin_anew(&mut self, why: &str, patience: Patience) -> Result<(), OpenError> {
+    /// Goes on with the answer that brings the whole, else with the whole once more.
+    fn begin_anew(&mut self, why: &str, patience: Patience) {
         if self.streams() {
             return self.stream_alone(why);
         }
         self.asking.whole(patience);
         tracing::info!(name = %self.shared.entry.name(), why, "the body is fetched from its beginning");
-        Ok(())
     }
 
     fn changed(&self) -> OpenError {
@@ -159,24 +173,29 @@ impl Fill {
         OpenError::new(Refusal::Changed, text)
     }
 
-    /// Says whether the whole is asked for where ranges are refused. Where only what is read is
-    /// fetched, and ranges have come, it is taken for an outage: the whole is more than anybody wants.
-    fn has_whole_to_ask(&self) -> bool {
-        self.asking.by_ranges() && (self.all() || !self.asking.gave_range())
+    /// Says whether the whole is asked for where the origin is away for ranges. Where only what is read
+    /// is fetched it is more than anybody wants, unless it is all the origin has given so far.
+    fn prefers_whole(&self) -> bool {
+        self.asking.by_ranges() && (self.all() || self.asking.gave_whole_alone())
     }
 
-    /// Returns how long a range is tried: with the whole, no longer than a reader waits.
+    /// Returns how long a range is tried. One that may never come leaves the whole time to come before
+    /// a reader has waited for too long.
     pub(super) fn patience(&self) -> Patience {
-        if self.has_whole_to_ask() { Patience::Range } else { Patience::Cold }
+        match self.prefers_whole() && !self.asking.gave_range() {
+            true => Patience::Range,
+            false => Patience::Cold,
+        }
     }
 
-    /// Decides what it means that the origin failed for good. Where others bring all of the body, it
-    /// was one connection too many, whatever it said. What no range is given of may still come with
-    /// the whole. Where only what is read is fetched, an outage is not the end of it.
+    /// Decides what it means that the origin failed for good; `begun` says whether it answered. Where
+    /// others bring all of the body, it was one connection too many, whatever it said. What no range is
+    /// given of may still come with the whole. Where only what is read is fetched, an outage is not the
+    /// end of it.
     ///
     /// # Errors
     /// The failure, where nobody else brings what was to come.
-    fn given_up(&mut self, kind: Kind, failure: &Failure) -> Result<(), OpenError> {
+    fn given_up(&mut self, kind: Kind, failure: &Failure, begun: bool) -> Result<(), OpenError> {
         let filling = self.shared.plan().count().0;
         if kind != Kind::Stream && filling > 0 && self.all() {
             tracing::info!(name = %self.shared.entry.name(), why = %failure, "left to the other connections");
@@ -186,11 +205,12 @@ impl Fill {
             }
             return Ok(());
         }
-        if kind != Kind::Stream && (self.has_whole_to_ask() || !away(failure)) {
-            return self.instead(failure);
+        if self.asking.by_ranges() && (begun || !failure.passing || self.prefers_whole()) {
+            self.instead(failure);
+            return Ok(());
         }
         let error = self.refusal(failure);
-        if away(failure) { self.refuse(error) } else { Err(error) }
+        if failure.passing { self.refuse(error) } else { Err(error) }
     }
 
     /// Refuses those who wait what they wait for, where only what is read is fetched. What is there
@@ -214,9 +234,4 @@ impl Fill {
         error.message = format!("{}: {}", self.shared.entry.name(), error.message);
         error
     }
-}
-
-/// Says whether the origin could not be had at all, which may pass.
-fn away(failure: &Failure) -> bool {
-    matches!(failure.kind, FailureKind::Unreachable | FailureKind::Silent | FailureKind::Status)
 }

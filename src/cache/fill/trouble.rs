@@ -31,6 +31,8 @@ pub(super) struct Failed {
     pub(super) bytes: u64,
     /// It fell silent.
     pub(super) silent: bool,
+    /// When it was asked for.
+    pub(super) asked: Instant,
     /// What came of all so far.
     pub(super) brought: u64,
 }
@@ -41,7 +43,7 @@ pub(super) struct Trouble {
     /// When the first failure of this series was, and how many bytes had come by then, of all
     /// connections.
     since: Option<(Instant, u64)>,
-    /// When the last one was, and until when nothing is asked for because of it.
+    /// When the last that counted was, and until when nothing is asked for because of it.
     last: Option<(Instant, Instant)>,
     empty: u32,
     silent: u32,
@@ -64,11 +66,13 @@ impl Trouble {
     /// Notes a body that failed. Returns how long to wait before the rest is asked for, or `None` to
     /// give up.
     pub(super) fn failed(&mut self, body: Failed, now: Instant) -> Option<Duration> {
-        let Failed { bytes, silent, brought } = body;
+        let Failed { bytes, silent, asked, brought } = body;
         let in_vain = body.in_vain();
         match self.last {
-            // Asked for before the one that failed just now.
-            Some((_, until)) if now < until && in_vain => return Some(until - now),
+            // Asked for before the last one failed: no second failure, but another side of the first.
+            Some((at, until)) if asked <= at && in_vain => {
+                return Some(until.saturating_duration_since(now));
+            }
             Some((at, _)) if now - at >= FORGIVEN => self.came(),
             _ => {}
         }
@@ -102,8 +106,9 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn body(bytes: u64, brought: u64) -> Failed {
-        Failed { bytes, silent: false, brought }
+    /// A body asked for when it failed.
+    fn body(bytes: u64, brought: u64, asked: Instant) -> Failed {
+        Failed { bytes, silent: false, asked, brought }
     }
 
     #[test]
@@ -112,7 +117,7 @@ mod tests {
         let mut now = Instant::now();
         let mut failed = |trouble: &mut Trouble, bytes| {
             now += SECOND;
-            trouble.failed(body(bytes, 0), now)
+            trouble.failed(body(bytes, 0, now), now)
         };
         assert_eq!(failed(&mut trouble, 0), Some(Duration::from_millis(50)));
         assert_eq!(failed(&mut trouble, 0), Some(Duration::from_millis(100)));
@@ -127,16 +132,21 @@ mod tests {
     #[test]
     fn bodies_that_fall_silent_early_are_given_up_sooner() {
         let (start, wait) = (Instant::now(), 10 * SECOND);
-        let silent = |bytes| Failed { silent: true, ..body(bytes, 0) };
+        let silent = |bytes, asked| Failed { silent: true, ..body(bytes, 0, asked) };
         for little in [0, 50_000, LITTLE - 1] {
             let mut trouble = Trouble::default();
-            assert!(trouble.failed(silent(little), start).is_some());
-            assert!(trouble.failed(silent(little), start + wait).is_none(), "{little}");
+            let again = start + Duration::from_millis(50);
+            assert!(trouble.failed(silent(little, start - wait), start).is_some());
+            // Asked for beside it.
+            let beside = start + Duration::from_secs(5);
+            assert!(trouble.failed(silent(little, start), beside).is_some());
+            assert!(trouble.failed(silent(little, again), start + wait).is_none(), "{little}");
         }
         let mut trouble = Trouble::default();
         for n in 0..4u32 {
             let bytes = if n % 2 == 0 { 0 } else { LITTLE };
-            assert!(trouble.failed(silent(bytes), start + n * SECOND).is_some(), "{n}");
+            let now = start + n * SECOND;
+            assert!(trouble.failed(silent(bytes, now), now).is_some(), "{n}");
         }
     }
 
@@ -144,9 +154,11 @@ mod tests {
     fn several_that_fail_at_once_are_one_failure() {
         let (mut trouble, now) = (Trouble::default(), Instant::now());
         for _ in 0..10 {
-            assert_eq!(trouble.failed(body(0, 0), now), Some(Duration::from_millis(50)));
+            assert_eq!(trouble.failed(body(0, 0, now), now), Some(Duration::from_millis(50)));
         }
-        assert_eq!(trouble.failed(body(0, 0), now + SECOND), Some(Duration::from_millis(100)));
+        let later = now + SECOND;
+        assert_eq!(trouble.failed(body(0, 0, now), later), Some(Duration::ZERO));
+        assert_eq!(trouble.failed(body(0, 0, later), later), Some(Duration::from_millis(100)));
     }
 
     #[test]
@@ -155,13 +167,12 @@ mod tests {
         let start = Instant::now();
         for second in 0..600u32 {
             let brought = u64::from(second + 1) * (32 << 10);
-            assert!(
-                fast.failed(body(32 << 10, brought), start + second * SECOND).is_some(),
-                "{second}"
-            );
+            let now = start + second * SECOND;
+            assert!(fast.failed(body(32 << 10, brought, now), now).is_some(), "{second}");
         }
         let fails = |s: &u32| {
-            slow.failed(body(1 << 10, u64::from(s + 1) << 10), start + *s * SECOND).is_some()
+            let now = start + *s * SECOND;
+            slow.failed(body(1 << 10, u64::from(s + 1) << 10, now), now).is_some()
         };
         assert_eq!((0..600).take_while(fails).count(), 30);
     }
@@ -171,7 +182,8 @@ mod tests {
         let (mut trouble, start) = (Trouble::default(), Instant::now());
         for hour in 0..10 {
             let now = start + 3600 * hour * SECOND;
-            assert!(trouble.failed(body(100, u64::from(hour + 1) * 100), now).is_some(), "{hour}");
+            let body = body(100, u64::from(hour + 1) * 100, now);
+            assert!(trouble.failed(body, now).is_some(), "{hour}");
         }
     }
 }

@@ -105,3 +105,23 @@ async fn no_room_for_the_whole_is_not_the_end_of_what_is_there() {
     *rig.origin.parts.lock().unwrap() = std::iter::once(PartReply::Of(bytes())).collect();
     blob.wait_for(2 << 20..(2 << 20) + 10, STALL).await.unwrap();
 }
+
+#[tokio::test]
+async fn ranges_are_gone_back_to_where_the_whole_is_cut() {
+    let (rig, opened) = begun().await;
+    fail(&rig, silent);
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(ranged(), sent));
+    let blob = opened.version.blob.clone();
+    let reader = tokio::spawn(async move { blob.wait_for(2 << 20..(2 << 20) + 10, STALL).await });
+    until("the whole to be asked for", || rig.asked() == 2).await;
+    *rig.origin.parts.lock().unwrap() = std::iter::once(PartReply::Of(bytes())).collect();
+    let first = bytes::Bytes::copy_from_slice(&bytes()[..1 << 20]);
+    body.send(Ok(first)).unwrap();
+    body.send(Err(failure(FailureKind::BadAnswer))).unwrap();
+    assert!(reader.await.unwrap().is_err());
+    let blob = &opened.version.blob;
+    assert!(blob.broken().is_none() && blob.filled() >= 1 << 20);
+    blob.wait_for(2 << 20..(2 << 20) + 10, STALL).await.unwrap();
+    assert_eq!(rig.asked(), 2);
+}

@@ -113,7 +113,12 @@ impl HttpOrigin {
         count(self.stats.failed(fault.kind));
         self.credit.serves_none(&question.source.url, Instant::now());
         let message = format!("{}: {}", question.what(), fault.text);
-        RangeAnswer::Unusable(Failure { kind: fault.kind, message, retry_after: None })
+        RangeAnswer::Unusable(Failure {
+            kind: fault.kind,
+            message,
+            retry_after: None,
+            passing: false,
+        })
     }
 
     fn not_modified(&self, question: &Question<'_>, reply: &Reply) -> Result<Answer, Miss> {
