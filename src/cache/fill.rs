@@ -88,10 +88,10 @@ pub(super) struct Fill {
     asking: Asking,
     /// All of the body is to come: the whole was sent where only its beginning was asked for.
     sent_whole: bool,
-    /// How much had come when something failed last, and since when it was asked for, until more has
+    /// How much had come when something failed last, and since when it was waited for, until more has
     /// come: meanwhile one connection asks, and one for readers, who take the retries that there are
     /// for the origin.
-    recovering: Option<(u64, Instant)>,
+    recovering: Option<(u64, Option<Instant>)>,
     /// What came with the head is being compared with the part that is gone on with.
     comparing: bool,
     /// A body whose length was not announced has ended.

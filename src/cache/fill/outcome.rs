@@ -76,7 +76,8 @@ impl Fill {
                 self.given_up(kind, &failure, false)
             }
             Ending::Failed(Fault::Origin(failure)) => {
-                self.recover(asked);
+                // What brings bytes is not waited for since it was asked for.
+                self.recover(if gained > 0 { Instant::now() } else { asked });
                 if !self.asking.by_ranges() {
                     let error = self.refusal(&failure);
                     // What it brought is there to be read.
@@ -85,8 +86,9 @@ impl Fill {
                         false => Err(error),
                     };
                 }
-                if kind != Kind::Stream && gained == 0 && self.asking.gave_whole_alone() {
-                    // That one brought bytes.
+                let alone = self.shared.plan().count().0 == 0;
+                if alone && gained == 0 && self.asking.gave_whole_alone() {
+                    // That one brought bytes, and nobody else does.
                     self.instead(&failure);
                     return Ok(());
                 }
@@ -119,11 +121,12 @@ impl Fill {
         Ok(())
     }
 
-    /// Notes a failure of what was asked for then.
+    /// Notes a failure of what has been waited for since then.
     fn recover(&mut self, asked: Instant) {
         self.recovers();
-        let since = self.recovering.map_or(asked, |(_, since)| since.min(asked));
-        self.recovering = Some((self.shared.brought(), since));
+        let since = self.recovering.and_then(|(_, since)| since);
+        let since = since.map_or(asked, |since| since.min(asked));
+        self.recovering = Some((self.shared.brought(), Some(since)));
     }
 
     /// Says whether nothing has come since the last failure.
@@ -152,7 +155,8 @@ impl Fill {
 
     /// Goes on without ranges, which failed.
     fn instead(&mut self, failure: &Failure) {
-        let spent = self.recovering.map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        let since = self.recovering.and_then(|(_, since)| since);
+        let spent = since.map_or(Duration::ZERO, |since| since.elapsed());
         self.begin_anew(&failure.to_string(), Patience::Instead { spent });
     }
 
@@ -173,16 +177,10 @@ impl Fill {
         OpenError::new(Refusal::Changed, text)
     }
 
-    /// Says whether the whole is asked for where the origin is away for ranges. Where only what is read
-    /// is fetched it is more than anybody wants, unless it is all the origin has given so far.
-    fn prefers_whole(&self) -> bool {
-        self.asking.by_ranges() && (self.all() || self.asking.gave_whole_alone())
-    }
-
     /// Returns how long a range is tried. One that may never come leaves the whole time to come before
     /// a reader has waited for too long.
     pub(super) fn patience(&self) -> Patience {
-        match self.prefers_whole() && !self.asking.gave_range() {
+        match self.all() && !self.asking.gave_range() {
             true => Patience::Range,
             false => Patience::Cold,
         }
@@ -190,13 +188,17 @@ impl Fill {
 
     /// Decides what it means that the origin failed for good; `begun` says whether it answered. Where
     /// others bring all of the body, it was one connection too many, whatever it said. What no range is
-    /// given of may still come with the whole. Where only what is read is fetched, an outage is not the
-    /// end of it.
+    /// given of may still come with the whole; where only what is read is fetched, and the origin is
+    /// away, that would be more than anybody wants, and an outage is not the end of it.
     ///
     /// # Errors
     /// The failure, where nobody else brings what was to come.
     fn given_up(&mut self, kind: Kind, failure: &Failure, begun: bool) -> Result<(), OpenError> {
         let filling = self.shared.plan().count().0;
+        if self.streams() && (begun || kind == Kind::Piece) {
+            self.stream_alone(&failure.to_string());
+            return Ok(());
+        }
         if kind != Kind::Stream && filling > 0 && self.all() {
             tracing::info!(name = %self.shared.entry.name(), why = %failure, "left to the other connections");
             match kind {
@@ -205,7 +207,7 @@ impl Fill {
             }
             return Ok(());
         }
-        if self.asking.by_ranges() && (begun || !failure.passing || self.prefers_whole()) {
+        if self.asking.by_ranges() && (begun || !failure.passing || self.all()) {
             self.instead(failure);
             return Ok(());
         }
@@ -225,6 +227,8 @@ impl Fill {
         tracing::warn!(name = %self.shared.entry.name(), why = error.why.as_str(), %error, "a part could not be fetched");
         self.shared.blob.refuse(&error.broken());
         self.trouble = Trouble::default();
+        // Who asks next has not waited yet.
+        self.recovering = Some((self.shared.brought(), None));
         self.asking.ranges_again();
         Ok(())
     }

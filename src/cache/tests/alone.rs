@@ -34,7 +34,7 @@ fn part(range: std::ops::Range<usize>) -> Result<bytes::Bytes, Failure> {
 /// Sends the beginning, and waits until it is there.
 async fn begin(opened: &Opened, body: &mpsc::UnboundedSender<Result<bytes::Bytes, Failure>>) {
     body.send(part(0..1 << 20)).unwrap();
-    until("the beginning", || opened.version.blob.filled() >= 1 << 20).await;
+    until("the beginning", || opened.version.blob.missing(0..1 << 20).is_empty()).await;
 }
 
 /// Has somebody read the end, which is asked for at once, and fails.
@@ -67,6 +67,24 @@ async fn a_reader_ahead_waits_for_the_stream_where_its_range_goes_wrong() {
         assert_eq!(rig.origin.ranges.lock().unwrap().len(), 1, "{what}: asked once");
         assert_eq!(rig.asked(), 1, "{what}");
     }
+}
+
+/// The stream, which is then alone, reads on over what ranges brought before.
+#[tokio::test]
+async fn a_stream_is_read_to_its_end_where_ranges_fall_silent() {
+    let silent = || PartReply::Dead(FailureKind::Silent);
+    let (rig, opened, body) = streamed([PartReply::Of(bytes()), silent(), silent()]).await;
+    let blob = opened.version.blob.clone();
+    let island = 1 << 20..(2 << 20) + (256 << 10);
+    blob.wait_for(island, STALL).await.unwrap();
+    let reader = tokio::spawn(async move { blob.wait_for(TAIL, STALL).await.is_ok() });
+    until("the questions", || rig.origin.ranges.lock().unwrap().len() == 3).await;
+    begin(&opened, &body).await;
+    body.send(part(1 << 20..LEN)).unwrap();
+    drop(body);
+    assert!(reader.await.unwrap());
+    assert!(bytes_of(&opened).await == *bytes());
+    assert_eq!((rig.asked(), rig.origin.ranges.lock().unwrap().len()), (1, 3));
 }
 
 /// The answer under way was all there was; the rest of it is asked for all the same.
