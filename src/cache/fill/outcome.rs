@@ -95,7 +95,6 @@ impl Fill {
                 let (silent, now) = (failure.kind == FailureKind::Silent, Instant::now());
                 let body = Failed { bytes: gained, silent, asked, brought: self.shared.brought() };
                 let Some(pause) = self.trouble.failed(body, now) else {
-                    self.trouble = Trouble::default();
                     return self.given_up(kind, &failure, true);
                 };
                 tracing::debug!(name = %self.shared.entry.name(), %failure, "a body ended early; the rest is asked for");
