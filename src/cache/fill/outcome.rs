@@ -157,6 +157,10 @@ impl Fill {
         let since = self.recovering.and_then(|(_, since)| since);
         let spent = since.map_or(Duration::ZERO, |since| since.elapsed());
         self.begin_anew(&failure.to_string(), Patience::Instead { spent });
+        if !self.asking.by_ranges() {
+            // They may be silent as well, and the whole is not asked for beside them.
+            self.shared.stop_all();
+        }
     }
 
     /// Goes on with the answer that brings the whole, else with the whole once more.

@@ -303,6 +303,11 @@ impl Plan {
         }
     }
 
+    /// Has every claim make way.
+    pub(super) fn stop_all(&mut self) {
+        self.claims.iter_mut().for_each(|claim| claim.stopped = true);
+    }
+
     /// Says whether a claim is to make way.
     pub(super) fn is_stopped(&self, id: ClaimId) -> bool {
         self.claims.iter().any(|claim| claim.id == id && claim.stopped)

@@ -127,6 +127,12 @@ impl Shared {
         self.stop.notify_waiters();
     }
 
+    /// Has every claim make way.
+    pub(super) fn stop_all(&self) {
+        self.plan().stop_all();
+        self.stop.notify_waiters();
+    }
+
     /// Waits until a claim is to make way.
     pub(super) async fn stopped(&self, claim: ClaimId) {
         loop {
