@@ -69,24 +69,6 @@ async fn a_reader_ahead_waits_for_the_stream_where_its_range_goes_wrong() {
     }
 }
 
-/// The stream, which is then alone, reads on over what ranges brought before.
-#[tokio::test]
-async fn a_stream_is_read_to_its_end_where_ranges_fall_silent() {
-    let silent = || PartReply::Dead(FailureKind::Silent);
-    let (rig, opened, body) = streamed([PartReply::Of(bytes()), silent(), silent()]).await;
-    let blob = opened.version.blob.clone();
-    let island = 1 << 20..(2 << 20) + (256 << 10);
-    blob.wait_for(island, STALL).await.unwrap();
-    let reader = tokio::spawn(async move { blob.wait_for(TAIL, STALL).await.is_ok() });
-    until("the questions", || rig.origin.ranges.lock().unwrap().len() == 3).await;
-    begin(&opened, &body).await;
-    body.send(part(1 << 20..LEN)).unwrap();
-    drop(body);
-    assert!(reader.await.unwrap());
-    assert!(bytes_of(&opened).await == *bytes());
-    assert_eq!((rig.asked(), rig.origin.ranges.lock().unwrap().len()), (1, 3));
-}
-
 /// The answer under way was all there was; the rest of it is asked for all the same.
 #[tokio::test]
 async fn the_rest_is_asked_for_where_the_stream_is_cut_after_a_range_went_wrong() {
