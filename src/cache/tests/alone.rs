@@ -18,8 +18,15 @@ fn ranged() -> Head {
 async fn streamed(
     parts: impl IntoIterator<Item = PartReply>,
 ) -> (Rig, Opened, mpsc::UnboundedSender<Result<bytes::Bytes, Failure>>) {
+    streamed_over(2, parts).await
+}
+
+async fn streamed_over(
+    connections: usize,
+    parts: impl IntoIterator<Item = PartReply>,
+) -> (Rig, Opened, mpsc::UnboundedSender<Result<bytes::Bytes, Failure>>) {
     let rig = Rig::new(table([("a", source("http://h/a"))]));
-    rig.origin.connections.store(2, Ordering::Relaxed);
+    rig.origin.connections.store(connections, Ordering::Relaxed);
     rig.origin.parts.lock().unwrap().extend(parts);
     let (body, sent) = mpsc::unbounded_channel();
     rig.will(Reply::Slow(ranged(), sent));
@@ -67,6 +74,30 @@ async fn a_reader_ahead_waits_for_the_stream_where_its_range_goes_wrong() {
         assert_eq!(rig.origin.ranges.lock().unwrap().len(), 1, "{what}: asked once");
         assert_eq!(rig.asked(), 1, "{what}");
     }
+}
+
+/// The stream, which is then alone, reads on over what ranges brought before.
+#[tokio::test]
+async fn a_stream_is_read_to_its_end_where_ranges_fall_silent() {
+    let silent = || PartReply::Dead(FailureKind::Silent);
+    // With two, the stream would make way where the first range is not known to have ended.
+    let (rig, opened, body) =
+        streamed_over(3, [PartReply::Of(bytes()), silent(), silent(), silent()]).await;
+    let blob = opened.version.blob.clone();
+    let island = 1 << 20..(2 << 20) + (256 << 10);
+    blob.wait_for(island.clone(), STALL).await.unwrap();
+    let reader = tokio::spawn(async move { blob.wait_for(TAIL, STALL).await.is_ok() });
+    until("the questions", || rig.origin.ranges.lock().unwrap().len() >= 3).await;
+    // One more is asked where the end of the first range, heard late, begins the series anew.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    begin(&opened, &body).await;
+    body.send(part(1 << 20..LEN)).unwrap();
+    drop(body);
+    assert!(reader.await.unwrap());
+    assert!(bytes_of(&opened).await == *bytes());
+    let ranges = rig.origin.ranges.lock().unwrap();
+    assert!(ranges.iter().all(|range| range.start != island.end), "{ranges:?}");
+    assert_eq!(rig.asked(), 1);
 }
 
 /// The answer under way was all there was; the rest of it is asked for all the same.
