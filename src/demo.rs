@@ -3,9 +3,11 @@
 //! Nothing is simulated: the same binary is started as `mount`, in a temporary directory, and
 //! the tour reads files through the kernel. Each step checks what it shows.
 
+mod browse;
 mod files;
 mod mounted;
 mod origin;
+mod pack;
 mod samples;
 mod stay;
 mod tour;

@@ -143,7 +143,8 @@ impl Mounted {
         flag("--hard-limit", HARD_LIMIT.to_string().into());
         flag("--min-free", "1MiB".into());
         for name in origin.names() {
-            flag("--download", format!("{name}={}", origin.url(&name)).into());
+            let form = if origin.is_archive(&name) { "--directory" } else { "--download" };
+            flag(form, format!("{name}={}", origin.url(&name)).into());
         }
         arguments
     }

@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use hyper::header::{
+    ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
+    IF_NONE_MATCH, IF_RANGE, RANGE,
+};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -31,6 +34,15 @@ pub(super) struct Sample {
     pub(super) revision: u32,
     /// Bytes a second; as fast as possible without.
     pub(super) rate: Option<usize>,
+    /// An archive: it is to be shown as a directory, and ranges of it are served.
+    pub(super) archive: bool,
+}
+
+impl Sample {
+    /// Returns a body that comes whole, as fast as possible.
+    pub(super) fn file(body: Bytes, revision: u32) -> Sample {
+        Sample { body, revision, rate: None, archive: false }
+    }
 }
 
 /// One request, as it was answered.
@@ -40,6 +52,8 @@ pub(super) struct Seen {
     pub(super) what: String,
     /// The status of the answer.
     pub(super) status: u16,
+    /// The length of its body.
+    pub(super) sent: usize,
 }
 
 #[derive(Default)]
@@ -109,6 +123,11 @@ impl Origin {
             .collect()
     }
 
+    /// Says whether a name is to be shown as a directory.
+    pub(super) fn is_archive(&self, name: &str) -> bool {
+        lock(&self.shared.samples).get(&format!("/{name}")).is_some_and(|sample| sample.archive)
+    }
+
     /// Returns the bytes that are offered under a name now.
     pub(super) fn body(&self, name: &str) -> Bytes {
         lock(&self.shared.samples)
@@ -161,30 +180,62 @@ async fn converse(stream: TcpStream, shared: Arc<Shared>) {
 fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Paced> {
     let path = request.uri().path();
     let sample = lock(&shared.samples).get(path).cloned();
-    let tag = sample.as_ref().map(|s| format!("\"r{}\"", s.revision));
-    let asked = request.headers().get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let (status, body, rate) = match sample {
-        _ if request.method() != Method::GET => (StatusCode::METHOD_NOT_ALLOWED, None, None),
-        None => (StatusCode::NOT_FOUND, None, None),
-        Some(_) if asked.is_some() && asked == tag.as_deref() => {
-            (StatusCode::NOT_MODIFIED, None, None)
-        }
-        Some(sample) => (StatusCode::OK, Some(sample.body), sample.rate),
+    let mut response = match sample {
+        _ if request.method() != Method::GET => empty(StatusCode::METHOD_NOT_ALLOWED),
+        None => empty(StatusCode::NOT_FOUND),
+        Some(sample) => offered(request.headers(), sample),
     };
-    lock(&shared.seen)
-        .push(Seen { what: format!("{} {path}", request.method()), status: status.as_u16() });
-    let mut response = Response::new(Paced::new(body.unwrap_or_default(), rate));
-    *response.status_mut() = status;
+    let status = response.status().as_u16();
+    let sent = response.body().rest.len();
+    lock(&shared.seen).push(Seen { what: format!("{} {path}", request.method()), status, sent });
+    if sent > 0 {
+        let octets = HeaderValue::from_static("application/octet-stream");
+        response.headers_mut().insert(CONTENT_TYPE, octets);
+    }
+    response
+}
+
+/// Answers a request for what is there: 304, one range (RFC 9110, 14), or the whole.
+fn offered(asked: &HeaderMap, sample: Sample) -> Response<Paced> {
+    let tag = format!("\"r{}\"", sample.revision);
+    let said = |name: HeaderName| asked.get(name).and_then(|value| value.to_str().ok());
+    let range = said(RANGE).filter(|_| said(IF_RANGE).is_none_or(|condition| condition == tag));
+    let range = range.filter(|_| sample.archive).and_then(|range| range_of(range, &sample.body));
+    let mut response = match range {
+        _ if said(IF_NONE_MATCH) == Some(&tag) => empty(StatusCode::NOT_MODIFIED),
+        Some((first, end)) => {
+            let whole = sample.body.len();
+            let mut part = Response::new(Paced::new(sample.body.slice(first..end), sample.rate));
+            *part.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let said = format!("bytes {first}-{}/{whole}", end - 1);
+            part.headers_mut().extend(said.parse().ok().map(|said| (CONTENT_RANGE, said)));
+            part
+        }
+        None => Response::new(Paced::new(sample.body, sample.rate)),
+    };
     let headers = response.headers_mut();
-    if let Some(tag) = tag.and_then(|tag| tag.parse().ok()) {
-        headers.insert(ETAG, tag);
-    }
-    if status == StatusCode::OK {
-        headers.insert(
-            CONTENT_TYPE,
-            hyper::header::HeaderValue::from_static("application/octet-stream"),
-        );
-    }
+    headers.extend(tag.parse().ok().map(|tag| (ETAG, tag)));
+    let ranges = if sample.archive { "bytes" } else { "none" };
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static(ranges));
+    response
+}
+
+/// Returns the first byte and the end of a single range that can be served; any other is ignored,
+/// as RFC 9110, 14.2 allows.
+fn range_of(range: &str, body: &Bytes) -> Option<(usize, usize)> {
+    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let (first, end) = match (first, last) {
+        ("", suffix) => (body.len().saturating_sub(suffix.parse().ok()?), body.len()),
+        (first, "") => (first.parse().ok()?, body.len()),
+        (first, last) => (first.parse().ok()?, last.parse::<usize>().ok()?.saturating_add(1)),
+    };
+    let end = end.min(body.len());
+    (first < end).then_some((first, end))
+}
+
+fn empty(status: StatusCode) -> Response<Paced> {
+    let mut response = Response::new(Paced::new(Bytes::new(), None));
+    *response.status_mut() = status;
     response
 }
 

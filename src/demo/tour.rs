@@ -1,4 +1,4 @@
-//! The tour: eight steps, each a command, what came, and what the origin saw.
+//! The tour: ten steps, each a command, what came, and what the origin saw.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::browse;
 use super::files::{Cat, blocking, cat, list, used};
 use super::mounted::{HARD_LIMIT, Mounted, QUOTA};
 use super::origin::{Origin, Seen};
@@ -24,7 +25,7 @@ const STALE_OPEN: Duration = Duration::from_millis(2500);
 const COLD_FAILURE: Duration = Duration::from_secs(11);
 
 /// Why a step failed, in words.
-type Why = String;
+pub(super) type Why = String;
 
 /// What is walked through.
 struct Tour<'a> {
@@ -80,6 +81,12 @@ impl Tour<'_> {
         steps.run("open it again", jdk, self.again()).await?;
         let head = "head -c 4096 jdk.tar";
         steps.run("and at once", head, self.at_once()).await?;
+        let what = "look into a cold archive";
+        steps.run(what, "ls buildpack/bin", browse::listed(self.origin, self.root.clone())).await?;
+        let what = "and run a script of it";
+        steps
+            .run(what, "buildpack/bin/detect", browse::ran(self.origin, self.root.clone()))
+            .await?;
         let notes = "cat notes.txt";
         let what = "replace a file under its reader";
         steps.run(what, notes, self.replaced()).await?;
@@ -293,7 +300,8 @@ impl Tour<'_> {
     }
 }
 
-fn check(good: bool, why: impl FnOnce() -> String) -> Result<(), Why> {
+/// Says why a step failed, unless it is good.
+pub(super) fn check(good: bool, why: impl FnOnce() -> String) -> Result<(), Why> {
     if good { Ok(()) } else { Err(why()) }
 }
 
