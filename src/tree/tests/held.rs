@@ -14,6 +14,7 @@ use crate::tree::{
 pub(super) fn zip(bytes: &[u8], limits: &Limits) -> Result<(End, Index), TreeError> {
     let length = bytes.len() as u64;
     let mut from = length.saturating_sub(zip::TAIL);
+    let mut asked = 0;
     let end = loop {
         match zip::end(&bytes[from as usize..], length) {
             Ok(end) => break end,
@@ -21,6 +22,8 @@ pub(super) fn zip(bytes: &[u8], limits: &Limits) -> Result<(End, Index), TreeErr
             Err(Ok(longer)) => {
                 assert!(longer < from, "asked for no more than it had");
                 from = longer;
+                asked += 1;
+                assert!(asked <= 2, "asks for more and more");
             }
         }
     };

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::held;
-use super::zips::{File, Zip};
+use super::zips::{File, Zip, chained};
 use crate::tree::{Index, Kind, Limits, NodeNo, TreeError, Why, zip};
 
 /// Reads a zip as a tree does, and checks what must hold of every one that is read.
@@ -157,6 +157,22 @@ fn a_zip64_record_may_have_more_than_the_tail_holds() {
     let mut long = patched(&bytes, record + 4, (44 + vendor as u64).to_le_bytes());
     long.splice(record + 56..record + 56, vec![7; vendor]);
     assert_eq!(index(&long).unwrap().0.members, 4);
+}
+
+#[test]
+fn end_records_that_lead_from_one_to_the_next_are_not_followed() {
+    for back in [42, 1 << 20] {
+        let bytes = chained(3 << 20, back);
+        let length = bytes.len() as u64;
+        let mut from = length - zip::TAIL;
+        let mut asked = 0;
+        while let Err(Ok(longer)) = zip::end(&bytes[from as usize..], length) {
+            assert!(longer < from && length - longer < 2 << 20, "{longer} of {length}");
+            (from, asked) = (longer, asked + 1);
+        }
+        assert!(asked <= 1, "asked {asked} times");
+        assert!(refusal(&bytes).contains("no zip64 end record"));
+    }
 }
 
 #[test]

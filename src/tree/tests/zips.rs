@@ -174,3 +174,19 @@ fn central(out: &mut Vec<u8>, file: &File, offset: u64) {
     out.extend(&file.name);
     out.extend(&extra);
 }
+
+/// Returns some `length` bytes of end records, each behind a locator that says that its record lies
+/// so many bytes before it; nothing of them is true.
+pub(crate) fn chained(length: usize, back: u64) -> Vec<u8> {
+    let mut bytes = b"PK\x03\x04".to_vec();
+    while bytes.len() < length {
+        let stated = (bytes.len() as u64).saturating_sub(back);
+        bytes.extend_from_slice(b"PK\x06\x07\0\0\0\0");
+        bytes.extend_from_slice(&stated.to_le_bytes());
+        bytes.extend_from_slice(&1u32.to_le_bytes());
+        bytes.extend_from_slice(b"PK\x05\x06");
+        bytes.extend_from_slice(&[0; 18]);
+    }
+    bytes.push(b'#');
+    bytes
+}

@@ -34,7 +34,8 @@ pub(super) async fn end(state: &Arc<State>) -> Result<Tail, TreeError> {
     let mut from = length.saturating_sub(TAIL);
     loop {
         let bytes = read(state, from..length).await?;
-        match zip::end(&bytes, length) {
+        let (found, bytes) = blocking(move || (zip::end(&bytes, length), bytes)).await?;
+        match found {
             Ok(end) => return Ok(Tail { end, length, bytes }),
             Err(Ok(earlier)) if earlier < from => from = earlier,
             Err(Ok(_)) => return Err(TreeError::new(Why::Damaged, "zip: its end leads nowhere")),

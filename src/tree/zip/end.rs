@@ -35,6 +35,10 @@ const END64_LENGTH: usize = 56;
 /// for vendors.
 const END64_REACH: u64 = 1 << 20;
 
+/// How many bytes from the end hold all that a locator in the tail can mean. Nothing asks for more,
+/// or records that lead from one to the next would have the whole file read.
+const LONGEST: u64 = TAIL + LOCATOR_LENGTH as u64 + END64_REACH;
+
 /// A central directory file header (4.3.12).
 const MEMBER: &[u8] = b"PK\x01\x02";
 const MEMBER_LENGTH: u64 = 46;
@@ -43,12 +47,12 @@ const MEMBER_LENGTH: u64 = 46;
 enum Not {
     /// It only looks like one, or contradicts itself.
     Sound(String),
-    /// More of the tail is needed, from this place on.
-    Seen(u64),
+    /// More of the tail is needed: as much as [`LONGEST`].
+    Seen,
 }
 
 /// Reads the end of a zip of `length` bytes; `tail` are its last bytes. `Err(Ok(from))` asks for a
-/// longer tail that begins at `from`.
+/// longer tail that begins at `from`; that happens twice at most.
 ///
 /// An end record is believed where it agrees with what stands before it: the central directory
 /// ends just there. The last such record counts whose comment ends with the file; only without one,
@@ -78,7 +82,7 @@ pub fn end(tail: &[u8], length: u64) -> Result<End, Result<u64, TreeError>> {
             }
             match read(tail, begin, at) {
                 Ok(end) => return Ok(end),
-                Err(Not::Seen(from)) => return Err(Ok(from)),
+                Err(Not::Seen) => return Err(Ok(length.saturating_sub(LONGEST))),
                 // What the last place says is what a person has to know.
                 Err(Not::Sound(why)) => drop(reason.get_or_insert(why)),
             }
@@ -91,10 +95,12 @@ pub fn end(tail: &[u8], length: u64) -> Result<End, Result<u64, TreeError>> {
     Err(Err(TreeError::new(Why::Damaged, format!("zip: {why}"))))
 }
 
-/// Returns where end records may begin, the last first.
+/// Returns where end records may begin, the last first: in the last [`TAIL`] bytes, however many there
+/// are to look at.
 fn places(tail: &[u8]) -> impl Iterator<Item = usize> {
+    let first = tail.len().saturating_sub(TAIL as usize);
     let last = (tail.len() + 1).saturating_sub(RECORD_LENGTH);
-    (0..last).rev().filter(|at| tail[*at..].starts_with(RECORD))
+    (first..last).rev().filter(|at| tail[*at..].starts_with(RECORD))
 }
 
 /// Reads the end record at `at`, and the zip64 one that belongs to it.
@@ -152,11 +158,8 @@ fn read64(tail: &[u8], begin: u64, at: usize) -> Result<End, Not> {
     };
     let near = place.saturating_sub(END64_LENGTH as u64);
     let Some((from, record)) = is_at(stated).or_else(|| is_at(near)) else {
-        if stated < begin && stated >= place.saturating_sub(END64_REACH) {
-            return Err(Not::Seen(stated));
-        }
-        if near < begin {
-            return Err(Not::Seen(near));
+        if near < begin || (stated < begin && stated >= place.saturating_sub(END64_REACH)) {
+            return Err(Not::Seen);
         }
         return Err(Not::Sound(format!(
             "no zip64 end record where the locator at {place} says ({stated}), nor before it"

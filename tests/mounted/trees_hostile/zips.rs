@@ -399,6 +399,8 @@ fn ends() -> Vec<Case> {
             Zip { before: b"#!/bin/sh\nexit\n".to_vec(), ..base() }.bytes(),
             fine(),
         ),
+        Case::new("ends that lead on", chained(42), refused("no zip64 end record")),
+        Case::new("ends that lead far", chained(1 << 20), refused("no zip64 end record")),
         Case::new("something between", Zip { between: vec![7; 1000], ..base() }.bytes(), fine()),
         Case::new("comment", Zip { comment: b"of some length".to_vec(), ..base() }.bytes(), fine()),
         Case::new("longest comment", Zip { comment: vec![b'c'; 65_535], ..base() }.bytes(), fine()),
@@ -474,4 +476,19 @@ fn bombs() -> Vec<Case> {
         ),
         Case::new("long names", many(2900, |n| format!("{n:0240}")), refused("archives.index")),
     ]
+}
+
+/// Returns 8 MiB of end records, each behind a locator that says that its record lies so many bytes
+/// before it; each that is believed leads to the one before.
+fn chained(back: u64) -> Vec<u8> {
+    let mut bytes = b"PK\x03\x04".to_vec();
+    while bytes.len() < 8 << 20 {
+        let stated = (bytes.len() as u64).saturating_sub(back);
+        bytes.extend_from_slice(b"PK\x06\x07\0\0\0\0");
+        bytes.extend_from_slice(&stated.to_le_bytes());
+        bytes.extend_from_slice(b"\x01\0\0\0PK\x05\x06");
+        bytes.extend_from_slice(&[0; 18]);
+    }
+    bytes.push(b'#');
+    bytes
 }
