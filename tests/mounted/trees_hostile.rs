@@ -8,9 +8,11 @@ mod zips;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::zip_bytes::{Member, Zip};
@@ -299,4 +301,56 @@ fn hostile_streams_are_refused_or_shown_as_documented() {
 fn the_corpus_has_at_least_150_archives() {
     let count = zips::all().len() + tars::all().len();
     assert!(count >= 150, "{count}");
+}
+
+/// The last block of a large member is wrong: who reads its beginning meanwhile gets it as it came or
+/// EIO, and never what is left when it is taken away.
+#[test]
+fn a_large_damaged_member_is_never_read_as_zeros() {
+    needs!("fuse");
+    let lines = |number: u32| format!("{:07}\n", number.wrapping_mul(7919) % 9_999_991);
+    let whole: Vec<u8> = (0..3 << 20).flat_map(|number| lines(number).into_bytes()).collect();
+    let damaged = Member::deflated("large", &whole).both(|header| header.crc ^= 1);
+    let harm = Harm::new(&[Case::new("", Zip::of([damaged]).bytes(), refused(""))]);
+    let path = harm.mounted.path("n0").join("large");
+    // Past the kernel's cache, so that each read is asked for.
+    let open = || File::options().read(true).custom_flags(libc::O_DIRECT).open(&path);
+    let (began, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+    let most = (whole.len() - (1 << 20)) as u64;
+    let early = std::thread::scope(|scope| {
+        let reader = |seed: u64| {
+            let file = open().expect("open what is not known to be damaged");
+            let (mut at, mut read) = (seed, 0);
+            let mut bytes = vec![0; 4096];
+            while !ended.load(Ordering::Acquire) {
+                at = at
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                // Only what is there: nothing is to be waited for.
+                let place = ((at >> 33) % (most / 8)) & !4095;
+                match file.read_exact_at(&mut bytes, place) {
+                    Ok(()) => {
+                        let right = &whole[place as usize..place as usize + bytes.len()];
+                        assert!(bytes == right, "other bytes at {place}");
+                        read += 1;
+                        began.store(true, Ordering::Release);
+                    }
+                    Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EIO), "{error}"),
+                }
+            }
+            read
+        };
+        let readers: Vec<_> = (1..=3).map(|seed| scope.spawn(move || reader(seed))).collect();
+        while !began.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        let read = std::fs::read(&path);
+        std::thread::sleep(Duration::from_millis(50));
+        ended.store(true, Ordering::Release);
+        assert_eq!(read.err().and_then(|error| error.raw_os_error()), Some(libc::EIO));
+        readers.into_iter().map(|reader| reader.join().expect("a reader")).sum::<u64>()
+    });
+    figure(&format!("{early} reads of what turned out damaged, none of them of zeros"));
+    let told = open().err().and_then(|error| error.raw_os_error());
+    assert_eq!(told, Some(libc::EIO), "it is known now");
 }

@@ -68,13 +68,13 @@ impl Charge {
 
     fn close(&mut self, end: End) {
         if let (Some(item), Some(whole)) = (self.item.take(), self.state.whole()) {
-            if let (End::Failed(error), Packed::Deflated { .. }) = (&end, item.content.packed)
-                && error.why == Why::Damaged
-            {
+            let damaged = matches!(&end, End::Failed(error) if error.why == Why::Damaged);
+            // First the word of it: who reads looks at that again after it has read.
+            whole.members.finish(&item, end);
+            if damaged && room_for(item.content) > 0 {
                 // Where the filesystem cannot, the bytes go with the tree.
                 let _ = sys::punch_hole(whole.data(), item.content.at, room_for(item.content));
             }
-            whole.members.finish(&item, end);
         }
     }
 }
