@@ -257,7 +257,7 @@ async fn consume(
     position: watch::Sender<u64>,
 ) -> Result<End, TreeError> {
     let Some(whole) = state.whole() else { return Err(stopped()) };
-    let worker = state.purse.enter().await;
+    let mut worker = state.purse.enter().await;
     let size = item.content.size;
     let mut kit = Kit::new();
     let mut unpacking = Unpacking::new(&mut kit, item.content);
@@ -277,7 +277,9 @@ async fn consume(
         let (archive, file) = (whole.archive().clone(), whole.data().clone());
         let most = if room_for(item.content) > 0 { booked } else { u64::MAX };
         let before = unpacking.written();
+        // The step keeps the worker's place: it writes on where nobody waits for it any more.
         let step = move || {
+            let worker = worker;
             let mut packed = vec![0; (range.end - range.start) as usize];
             archive
                 .read_exact_at(&mut packed, range.start)
@@ -287,10 +289,10 @@ async fn consume(
                 Ok((taken, taken as u64 + unpacking.written() - before))
             })?;
             drop(core);
-            Ok::<_, TreeError>((budget, kit, unpacking, taken as u64))
+            Ok::<_, TreeError>((worker, budget, kit, unpacking, taken as u64))
         };
         let taken;
-        (budget, kit, unpacking, taken) = blocking(step).await??;
+        (worker, budget, kit, unpacking, taken) = blocking(step).await??;
         let unpacked = unpacking.written() - before;
         booked = booked.saturating_sub(unpacked);
         at += taken;
