@@ -55,19 +55,22 @@ struct State {
     early: HashMap<(NodeNo, Box<[u8]>), NodeNo>,
 }
 
-/// Whether two versions have the same bytes, so that nodes of one are nodes of the other. Where the
-/// origin was found to have another one instead, its tags tell nothing.
+/// Whether two versions have the same bytes, so that nodes of one are nodes of the other. One that
+/// was found to be wrong, or that its origin has another one instead of, is told from others by
+/// nothing that was said of it: a digest is what it was to have.
 fn same_bytes(entry: &Entry, one: &Version, other: &Version) -> bool {
-    let superseded = one.blob.broken().is_some_and(|broken| broken.superseded);
+    if one.blob.id() == other.blob.id() {
+        return true;
+    }
+    let doubted = one.blob.broken().is_some_and(|broken| broken.tainted || broken.superseded);
     let tag = one.validators.strong();
-    one.blob.id() == other.blob.id()
-        || (one.digest.is_some() && one.digest == other.digest)
-        || (tag.is_some()
-            && !superseded
-            && entry.tags_tell()
-            && tag == other.validators.strong()
-            && one.source == other.source
-            && one.blob.length() == other.blob.length())
+    let same_digest = one.digest.is_some() && one.digest == other.digest;
+    let same_tag = tag.is_some()
+        && entry.tags_tell()
+        && tag == other.validators.strong()
+        && one.source == other.source
+        && one.blob.length() == other.blob.length();
+    !doubted && (same_digest || same_tag)
 }
 
 impl Crown {

@@ -145,3 +145,38 @@ async fn what_a_read_cannot_have_is_an_error_of_the_bytes() {
     assert_eq!(fs.getattr(unknown).await.err().map(|refused| refused.errno()), Some(libc::ESTALE));
     assert_eq!(read(&fs, unknown, 0).await, Err(libc::EIO));
 }
+
+/// Node numbers of one archive mean nothing in another, although both were to have one digest.
+#[tokio::test]
+async fn who_stands_in_bytes_that_turned_out_wrong_is_not_moved_onto_others() {
+    let packed = |names: [&str; 2]| tars::tar(names.map(|name| tars::file(name, name)));
+    let (wrong, right) = (packed(["two", "one"]), packed(["one", "two"]));
+    let eventual = Source {
+        digest: sha256(&right),
+        integrity: Integrity::Eventual,
+        ..directory("http://h/a")
+    };
+    let (rig, fs) = mounted(eventual);
+    let dir = root(&fs, "a");
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(head(Some("1"), Some(wrong.len() as u64)), sent));
+    let (begin, end) = wrong.split_at(wrong.len() - 512);
+    body.send(Ok(begin.to_vec().into())).unwrap();
+    let held = walk(&fs, dir, "two").await;
+    fs.open(held).await.unwrap();
+    assert_eq!(read(&fs, held, 0).await.unwrap(), b"two", "not known to be wrong");
+    let version = rig.entry("a").version().unwrap();
+    body.send(Ok(end.to_vec().into())).unwrap();
+    drop(body);
+    until("the digest to be compared", || version.blob.broken().is_some()).await;
+    for _ in 0..2 {
+        later().await;
+        rig.will(found("1", &right));
+        assert_eq!(step(&fs, dir, "one").await.err(), Some(libc::EIO));
+        assert_eq!(read(&fs, held, 0).await, Err(libc::EIO));
+        assert_eq!(fs.listing(dir).await.err().map(|refused| refused.errno()), Some(libc::EIO));
+    }
+    let new = root(&fs, "a");
+    assert_ne!(new, dir);
+    walk(&fs, new, "two").await;
+}
