@@ -67,8 +67,9 @@ impl Fs {
         };
         let crown = self.crown(number)?;
         let index = match crown.tree().and_then(|tree| tree.index().cloned()) {
-            Some(index) => index,
-            None => self.whole(&crown).await?,
+            // Of bytes that are known to be wrong nothing is listed either.
+            Some(index) if !crown.is_tainted() => index,
+            _ => self.whole(&crown).await?,
         };
         match index.attr(dir).map(|attr| attr.kind) {
             Some(tree::Kind::Directory) => Ok(Listing::Members { index, crown, dir }),

@@ -223,6 +223,9 @@ impl Tree {
     /// # Errors
     /// EINVAL for what is no link; else as [`open`](Tree::open).
     pub async fn link(&self, node: NodeNo) -> Result<Vec<u8>, TreeError> {
+        if let Some(error) = self.state.tainted() {
+            return Err(error);
+        }
         if let Some(target) = self.target(node) {
             return Ok(target);
         }
