@@ -199,6 +199,15 @@ struct Current {
 }
 
 impl Sieve<'_> {
+    /// Says whether anybody wants the tree still: of an archive whose bytes are all there, nothing
+    /// else tells before its end.
+    fn go_on(&self) -> Result<(), TreeError> {
+        match self.state.is_stopped() {
+            true => Err(TreeError::new(Why::Broken, "the tree is not needed any more")),
+            false => Ok(()),
+        }
+    }
+
     /// Tells the index the length of an archive that did not announce it, once that has come.
     fn measure(&mut self) -> Result<(), TreeError> {
         if self.measured {
@@ -225,6 +234,7 @@ impl Sieve<'_> {
 
 impl Sink for Sieve<'_> {
     fn member(&mut self, member: &Member<'_>) -> Result<(), TreeError> {
+        self.go_on()?;
         self.measure()?;
         let mut member = member.clone();
         let is_file = if let What::File { packed, .. } = &mut member.what {
@@ -247,6 +257,7 @@ impl Sink for Sieve<'_> {
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> Result<(), TreeError> {
+        self.go_on()?;
         self.measure()?;
         let Some(mut current) = self.current.take() else { return Ok(()) };
         let after = current.written + bytes.len() as u64;
