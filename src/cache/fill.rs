@@ -293,7 +293,9 @@ impl Fill {
                 // What it takes out of a chunk is counted twice.
                 let outstanding = shared.plan().outstanding() + (piece.end - piece.start);
                 let needed = shared.blob.filled() + outstanding;
-                shared.grant.ensure(needed.min(length), GROWTH).await?;
+                if let Err(error) = shared.grant.ensure(needed.min(length), GROWTH).await {
+                    return self.refuse(error);
+                }
                 // It may have come meanwhile, or come near.
                 let choose = |plan: &Plan| lacking(plan).filter(|now| *now == piece);
                 if let Some(chosen) = shared.claim(Kind::Piece, choose) {

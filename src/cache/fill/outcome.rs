@@ -223,7 +223,7 @@ impl Fill {
     ///
     /// # Errors
     /// The same, where all is wanted.
-    fn refuse(&mut self, error: OpenError) -> Result<(), OpenError> {
+    pub(super) fn refuse(&mut self, error: OpenError) -> Result<(), OpenError> {
         if !self.asking.was_ahead() || self.wants_all() {
             return Err(error);
         }

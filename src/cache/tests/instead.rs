@@ -125,3 +125,20 @@ async fn ranges_are_gone_back_to_where_the_whole_is_cut() {
     blob.wait_for(2 << 20..(2 << 20) + 10, STALL).await.unwrap();
     assert_eq!(rig.asked(), 2);
 }
+
+/// Somebody else holds what would have to go.
+#[tokio::test]
+async fn no_room_for_a_range_is_not_the_end_of_what_is_there() {
+    let (rig, opened) = begun_within(Limits { quota: 4 * MIB, hard: 4 * MIB, min_free: 0 }).await;
+    // More than was reserved with the first bytes.
+    let rest = (3 << 19)..LEN as u64;
+    rig.will(found("1", &vec![0; 11 << 18]));
+    let held = rig.open("b").await.unwrap();
+    committed(&held).await;
+    let blob = &opened.version.blob;
+    assert!(blob.wait_for(rest.clone(), STALL).await.is_err());
+    assert!(blob.broken().is_none() && blob.present(1 << 20..(1 << 20) + 10).is_some());
+    drop(held);
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Of(bytes()));
+    blob.wait_for(rest, STALL).await.unwrap();
+}
