@@ -1,6 +1,7 @@
 //! The memory of origins that could not be connected to.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,7 +23,48 @@ pub(super) struct Dead {
     rules: Rules,
     /// False while the map is empty: then nothing is locked or computed.
     any: AtomicBool,
-    seen: Mutex<HashMap<UrlOrigin, Breaker>>,
+    seen: Mutex<HashMap<UrlOrigin, Known>>,
+}
+
+/// What is known of one origin.
+#[derive(Debug)]
+struct Known {
+    breaker: Breaker,
+    concerns: Concerns,
+}
+
+/// Which URLs of an origin the failures tell of.
+#[derive(Debug)]
+enum Concerns {
+    /// Those with one of these paths: connections were made, and ended before an answer began. That
+    /// may be the fault of what was asked for.
+    Paths(Vec<Box<str>>),
+    /// All: a connection could not be made, or ended for many.
+    All,
+}
+
+impl Concerns {
+    fn hold(&self, url: &Url) -> bool {
+        match self {
+            Concerns::Paths(paths) => paths.iter().any(|path| **path == *url.path()),
+            Concerns::All => true,
+        }
+    }
+
+    /// Notes one more failure; `ended` says that the connection had been made.
+    fn add(&mut self, url: &Url, ended: bool, many: u32) {
+        match self {
+            Concerns::Paths(paths) if ended => {
+                if !paths.iter().any(|path| **path == *url.path()) {
+                    paths.push(url.path().into());
+                }
+                if paths.len() >= many as usize {
+                    *self = Concerns::All;
+                }
+            }
+            _ => *self = Concerns::All,
+        }
+    }
 }
 
 impl Dead {
@@ -40,8 +82,8 @@ impl Dead {
             return Ok(());
         }
         match self.lock().get_mut(&url.origin()) {
-            Some(breaker) => breaker.admit(asker, &self.rules, now),
-            None => Ok(()),
+            Some(known) if known.concerns.hold(url) => known.breaker.admit(asker, &self.rules, now),
+            _ => Ok(()),
         }
     }
 
@@ -51,7 +93,8 @@ impl Dead {
         match (fault.hope, fault.kind) {
             // A kept connection that ends says nothing of new ones.
             (Hope::Reset, _) if on_kept => {}
-            (Hope::Connect | Hope::Reset, _) => self.count(url, &fault.text, now),
+            (Hope::Reset, _) => self.count(url, &fault.text, true, now),
+            (Hope::Connect, _) => self.count(url, &fault.text, false, now),
             // Somebody is there.
             (_, FailureKind::Tls | FailureKind::BadAnswer) => self.clear(url),
             // Silence does not tell an origin from a network that swallows everything.
@@ -59,34 +102,50 @@ impl Dead {
         }
     }
 
-    fn count(&self, url: &Url, why: &str, now: Instant) {
+    fn count(&self, url: &Url, why: &str, ended: bool, now: Instant) {
         let origin = url.origin();
         let mut seen = self.lock();
-        seen.retain(|_, breaker| breaker.age(now) < FORGET);
-        let opened = match seen.get_mut(&origin) {
-            Some(breaker) => breaker.failed(why, &self.rules, now),
-            None => {
+        seen.retain(|_, known| known.breaker.age(now) < FORGET);
+        let (known, opened) = match seen.entry(origin.clone()) {
+            Entry::Occupied(known) => {
+                let known = known.into_mut();
+                let opened = known.breaker.failed(why, &self.rules, now);
+                (known, opened)
+            }
+            Entry::Vacant(vacant) => {
                 let breaker = Breaker::new(why, &self.rules, now);
                 let opened = breaker.is_open();
-                seen.insert(origin.clone(), breaker);
-                opened
+                (vacant.insert(Known { breaker, concerns: Concerns::Paths(Vec::new()) }), opened)
             }
         };
+        known.concerns.add(url, ended, self.rules.after);
+        let all = matches!(known.concerns, Concerns::All);
         self.any.store(true, Relaxed);
         drop(seen);
-        if opened {
-            tracing::warn!(
-                origin = origin.ascii_serialization(),
-                why,
-                "the origin is away: it is asked now and then only, until it answers"
-            );
+        let origin = origin.ascii_serialization();
+        match (opened, all) {
+            (false, _) => {}
+            (true, true) => {
+                tracing::warn!(
+                    origin,
+                    why,
+                    "the origin is away: it is asked now and then only, until it answers"
+                );
+            }
+            (true, false) => {
+                tracing::warn!(
+                    origin,
+                    why,
+                    "the origin does not answer for a URL: it is asked for that now and then only"
+                );
+            }
         }
     }
 
     /// Notes that a question to an origin was given up because no connection came about.
     pub(super) fn gave_up(&self, url: &Url, now: Instant) {
-        if let Some(breaker) = self.lock().get_mut(&url.origin()) {
-            breaker.gave_up(&self.rules, now);
+        if let Some(known) = self.lock().get_mut(&url.origin()) {
+            known.breaker.gave_up(&self.rules, now);
         }
     }
 
@@ -96,34 +155,42 @@ impl Dead {
             return;
         }
         let mut seen = self.lock();
-        let breaker = seen.remove(&url.origin());
+        let known = seen.remove(&url.origin());
         self.any.store(!seen.is_empty(), Relaxed);
         drop(seen);
-        if breaker.is_some_and(|breaker| breaker.is_open()) {
+        if known.is_some_and(|known| known.breaker.is_open()) {
             let origin = url.origin().ascii_serialization();
             tracing::info!(origin, "the origin answers again");
         }
     }
 
-    /// Returns a sentence for each origin whose circuit is open, in the order of their names.
-    pub(super) fn away(&self) -> Vec<String> {
+    /// Returns a sentence for each origin whose circuit is open, in the order of their names; none
+    /// for one that nobody has asked for a while.
+    pub(super) fn away(&self, now: Instant) -> Vec<String> {
         let seen = self.lock();
-        let open = seen.iter().filter(|(_, breaker)| breaker.is_open());
+        let open = seen
+            .iter()
+            .filter(|(_, Known { breaker, .. })| breaker.is_open() && breaker.age(now) < FORGET);
         let mut told: Vec<_> = open
-            .map(|(origin, breaker)| {
+            .map(|(origin, Known { breaker, concerns })| {
                 let origin = origin.ascii_serialization();
-                format!(
-                    "{origin} is away ({}); it is asked every {} s",
-                    breaker.why(),
-                    self.rules.probe_every.as_secs()
-                )
+                let (why, every) = (breaker.why(), self.rules.probe_every.as_secs());
+                match concerns {
+                    Concerns::All => {
+                        format!("{origin} is away ({why}); it is asked every {every} s")
+                    }
+                    Concerns::Paths(paths) => format!(
+                        "{origin} does not answer for {} of its URLs ({why}); it is asked for them every {every} s",
+                        paths.len()
+                    ),
+                }
             })
             .collect();
         told.sort_unstable();
         told
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<UrlOrigin, Breaker>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<UrlOrigin, Known>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -159,13 +226,14 @@ mod tests {
         let admit = |text| dead.admit(&url(text), Asker::Other, start);
         let verdict = admit("http://a:80/y?q").expect_err("open");
         assert_eq!(verdict.why, "connection refused");
-        assert_eq!(dead.away(), ["http://a is away (connection refused); it is asked every 5 s"]);
+        let away = || dead.away(start);
+        assert_eq!(away(), ["http://a is away (connection refused); it is asked every 5 s"]);
         for other in ["http://a:81/x", "https://a/x", "http://b/x"] {
             assert_eq!(admit(other), Ok(()), "{other}");
         }
         dead.clear(&url("http://a/"));
         assert_eq!(admit("http://a/x"), Ok(()));
-        assert!(!dead.any.load(Relaxed) && dead.away().is_empty());
+        assert!(!dead.any.load(Relaxed) && away().is_empty());
     }
 
     #[test]
@@ -185,14 +253,14 @@ mod tests {
             for _ in 0..2 {
                 dead.failed(&x, &fault(kind, hope), on_kept, start);
             }
-            assert_eq!(!dead.away().is_empty(), opens, "{kind:?} {hope:?} {on_kept}");
+            assert_eq!(!dead.away(start).is_empty(), opens, "{kind:?} {hope:?} {on_kept}");
         }
         let dead = dead();
         let refused = fault(FailureKind::Unreachable, Hope::Connect);
         dead.failed(&x, &refused, false, start);
         dead.failed(&x, &fault(FailureKind::Tls, Hope::None), false, start);
         dead.failed(&x, &refused, false, start);
-        assert!(dead.away().is_empty(), "not in a row");
+        assert!(dead.away(start).is_empty(), "not in a row");
     }
 
     #[test]
@@ -203,5 +271,35 @@ mod tests {
         dead.failed(&url("http://a/"), &refused, false, start);
         dead.failed(&url("http://b/"), &refused, false, start + FORGET);
         assert_eq!(dead.lock().len(), 1);
+        dead.failed(&url("http://b/"), &refused, false, start + FORGET);
+        assert_eq!(dead.away(start + FORGET).len(), 1);
+        assert!(dead.away(start + FORGET * 2).is_empty(), "whatever else fails");
+    }
+
+    #[test]
+    fn connections_that_end_for_one_url_keep_nobody_from_the_others() {
+        let dead = Dead::new(Rules { after: 3, ..dead().rules });
+        let start = Instant::now();
+        let ended = fault(FailureKind::BadAnswer, Hope::Reset);
+        let admits = |text| dead.admit(&url(text), Asker::Other, start).is_ok();
+        for _ in 0..9 {
+            dead.failed(&url("http://a/bad"), &ended, false, start);
+        }
+        assert!(!admits("http://a/bad?again") && admits("http://a/good"));
+        let told = dead.away(start);
+        assert!(told[0].contains("does not answer for 1 of its URLs"), "{told:?}");
+        dead.failed(&url("http://a/worse"), &ended, false, start);
+        assert!(!admits("http://a/worse") && admits("http://a/good"));
+        // Of so many it is the origin's.
+        dead.failed(&url("http://a/worst"), &ended, false, start);
+        assert!(!admits("http://a/good"));
+
+        dead.clear(&url("http://a/good"));
+        dead.failed(&url("http://a/bad"), &ended, false, start);
+        let refused = fault(FailureKind::Unreachable, Hope::Connect);
+        for _ in 0..2 {
+            dead.failed(&url("http://a/bad"), &refused, false, start);
+        }
+        assert!(!admits("http://a/good"), "nobody is there");
     }
 }

@@ -75,7 +75,7 @@ impl HttpOrigin {
 
     /// Returns what an operator should know of the origins now, a sentence each.
     pub fn problems(&self) -> Vec<String> {
-        self.clients.problems().chain(self.dead.away()).collect()
+        self.clients.problems().chain(self.dead.away(Instant::now())).collect()
     }
 
     /// Looks whether TLS files have changed; blocks while it does. New connections find out by
