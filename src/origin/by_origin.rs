@@ -37,7 +37,7 @@ impl<T> ByOrigin<T> {
         if self.by_host.is_empty() {
             return None;
         }
-        let rules = self.by_host.get(url.host_str()?)?;
+        let rules = self.by_host.get(host(url)?)?;
         let its_port = url.port_or_known_default();
         let rule = rules.iter().find(|(port, _)| port.is_none() || *port == its_port)?;
         Some(&rule.1)
@@ -59,7 +59,17 @@ pub(super) fn parse_origin(text: &str) -> Result<(String, Option<u16>), Settings
         None => (text, None),
     };
     let host = Host::parse(host).map_err(|_| wrong())?;
-    Ok((host.to_string(), port))
+    Ok((rooted(&host.to_string()).to_owned(), port))
+}
+
+/// Returns the host of a URL as [`parse_origin`] writes it.
+pub(super) fn host(url: &Url) -> Option<&str> {
+    url.host_str().map(rooted)
+}
+
+/// Returns a host without the dot that may end it: `a.b.` is the same host as `a.b`.
+fn rooted(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 #[cfg(test)]
@@ -70,6 +80,7 @@ mod tests {
     fn origins_are_hosts_with_or_without_a_port() {
         let good = |text: &str| parse_origin(text).expect(text);
         assert_eq!(good("a.b"), ("a.b".to_owned(), None));
+        assert_eq!(good("a.b.:1"), ("a.b".to_owned(), Some(1)));
         assert_eq!(good("A.b:8443"), ("a.b".to_owned(), Some(8443)));
         assert_eq!(good("127.1:1"), ("127.0.0.1".to_owned(), Some(1)));
         assert_eq!(good("[::1]:9"), ("[::1]".to_owned(), Some(9)));
@@ -88,6 +99,7 @@ mod tests {
         assert_eq!(get("https://a/"), Some(1));
         assert_eq!(get("https://A:8443/"), Some(1));
         assert_eq!(get("https://a:444/"), Some(2));
+        assert_eq!(get("https://a.:444/"), Some(2), "the same host");
         assert_eq!(get("https://b/"), Some(3));
         assert_eq!(get("https://b:444/"), None);
         assert_eq!(get("https://c/"), None);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::by_origin::parse_origin;
+use super::by_origin::{host, parse_origin};
 use crate::route::{HostPattern, Proxy};
 
 /// The settings of [`HttpOrigin`](super::HttpOrigin); the defaults are those of production.
@@ -104,8 +104,8 @@ impl OriginSettings {
     pub fn connections_for(&self, url: &Url) -> usize {
         let of = |port: Option<u16>| {
             self.connections.iter().find_map(|(origin, count)| {
-                let (host, its_port) = parse_origin(origin).ok()?;
-                (url.host_str() == Some(&*host) && its_port == port).then_some(*count)
+                let (its_host, its_port) = parse_origin(origin).ok()?;
+                (host(url) == Some(&*its_host) && its_port == port).then_some(*count)
             })
         };
         let set = of(url.port_or_known_default()).or_else(|| of(None));
