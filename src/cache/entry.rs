@@ -20,6 +20,7 @@ use super::flight::Ticket;
 use super::freshness::{Verdict, judge};
 use super::parking::Parked;
 use super::version::{Peek, Unfinished, Version};
+use crate::digest::Digest;
 use crate::source::Source;
 use crate::types::{BlobId, Name};
 pub(super) use forms::Forms;
@@ -70,6 +71,8 @@ pub(super) struct State {
     pub(super) landed: Option<Instant>,
     /// When a version came back because the one after it failed.
     fell_back: Option<Instant>,
+    /// A blob that was found not to have the digest that the catalog declares, and that digest.
+    pub(super) unlike: Option<(BlobId, Digest)>,
     /// What is held against the version that failed last.
     pub(super) doubt: Option<Doubt>,
     /// A failure that is answered again without asking.
@@ -159,6 +162,7 @@ impl Entry {
             recorded_at: never,
             landed: None,
             fell_back: None,
+            unlike: None,
             doubt: None,
             failure: None,
             last_error: None,

@@ -420,6 +420,9 @@ async fn verify(cache: &Arc<Cache>, mut permit: Permit, version: Arc<Version>) {
         Ok(Ok(Checked::Other)) => {
             tracing::info!(name = %entry.name(), "the cached bytes do not match the digest declared now");
             drop(pin);
+            if let Some(declared) = source.digest.clone() {
+                entry.state().unlike = Some((version.blob.id(), declared));
+            }
             replace(cache, permit, version).await;
         }
         Ok(Ok(Checked::Damaged)) => discard(cache, permit, version, "checksums differ").await,

@@ -7,6 +7,7 @@ use super::{Entry, State};
 use crate::cache::OpenError;
 use crate::cache::freshness::Facts;
 use crate::cache::version::{Leftover, Version};
+use crate::digest::Digest;
 use crate::lifetime::{Clock, Use};
 use crate::source::Revalidate;
 
@@ -36,21 +37,21 @@ impl Entry {
 
 impl State {
     /// Returns what the verdict on a version rests on.
-    pub(super) fn facts(&self, version: &Version, now: Instant, window: Duration) -> Facts {
+    pub(in crate::cache) fn facts(
+        &self,
+        version: &Version,
+        now: Instant,
+        window: Duration,
+    ) -> Facts {
         Facts {
             same_source: version.source == self.identity,
-            digest_unchecked: self
-                .source
-                .digest
-                .as_ref()
-                .is_some_and(|declared| version.digest.as_ref() != Some(declared)),
+            digest_unchecked: self.source.digest.as_ref().is_some_and(|declared| {
+                version.digest.as_ref() != Some(declared) && !self.is_unlike(version, declared)
+            }),
             untrusted: version.untrusted,
             policy: self.source.revalidate,
             answered: self.validated.map(|at| now.duration_since(at)),
-            validated: match self.validated {
-                Some(at) => Some(now.duration_since(at)),
-                None => SystemTime::now().duration_since(self.validated_at).ok(),
-            },
+            validated: self.since_validated(now),
             http: self.allowed(version),
             landed: self.landed.map(|at| now.duration_since(at)),
             window,
@@ -65,21 +66,47 @@ impl State {
             return false;
         };
         let said = match self.source.revalidate {
+            Revalidate::Http if self.chosen_by_catalog(version) => Some(false),
             Revalidate::Http => version.lifetime.usable_on_error(self.clock()),
             _ => None,
         };
         said.unwrap_or_else(|| {
-            SystemTime::now()
-                .duration_since(self.validated_at)
-                .is_ok_and(|age| age < self.source.stale_if_error)
+            // What this process has seen for itself does not hang on a clock that may be set.
+            let age = self.validated.map(|at| at.elapsed()).or_else(|| self.since_by_wall());
+            age.is_some_and(|age| age < self.source.stale_if_error)
         })
+    }
+
+    /// Says whether a version is known not to have a digest; its source is another then.
+    fn is_unlike(&self, version: &Version, declared: &Digest) -> bool {
+        let unlike = self.unlike.as_ref();
+        unlike.is_some_and(|(blob, digest)| *blob == version.blob.id() && digest == declared)
+    }
+
+    /// Returns the time since the origin last vouched for the version. Of two clocks the one that
+    /// says more is believed: the wall clock may have been set, and the other stands still while the
+    /// machine is suspended.
+    fn since_validated(&self, now: Instant) -> Option<Duration> {
+        let by_wall = self.since_by_wall();
+        self.validated.map_or(by_wall, |at| {
+            let here = now.duration_since(at);
+            Some(by_wall.map_or(here, |by_wall| by_wall.max(here)))
+        })
+    }
+
+    fn since_by_wall(&self) -> Option<Duration> {
+        SystemTime::now().duration_since(self.validated_at).ok()
+    }
+
+    /// Says whether the answer was chosen by a field that the catalog sets. It may have had another
+    /// value then: the catalog, or the file that it names, may have changed (RFC 9111, section 4.1).
+    fn chosen_by_catalog(&self, version: &Version) -> bool {
+        self.source.headers.iter().any(|header| version.lifetime.varies_by(&header.name))
     }
 
     /// Returns what the origin allows by its own header.
     fn allowed(&self, version: &Version) -> Use {
-        // Such a field may have had another value when the answer was chosen by it (RFC 9111,
-        // section 4.1): the catalog, or the file that it names, may have changed.
-        if self.source.headers.iter().any(|header| version.lifetime.varies_by(&header.name)) {
+        if self.chosen_by_catalog(version) {
             return Use::Stale;
         }
         version.lifetime.verdict(self.clock())

@@ -234,3 +234,35 @@ async fn a_wrong_size_in_the_catalog_names_both() {
     assert_eq!(error.errno, libc::EIO);
     assert!(error.message.contains('4') && error.message.contains('3'), "{error}");
 }
+
+/// The copy is confirmed in this process, so no clock that is set takes it away or keeps it fresh.
+#[tokio::test]
+async fn a_clock_that_is_set_neither_takes_a_copy_away_nor_keeps_it_fresh() {
+    let rig = Rig::new(table([("a", source(URL))]));
+    rig.will(found("1", b"one"));
+    committed(&rig.open("a").await.unwrap()).await;
+    later().await;
+    let hours = |count: u64| Duration::from_secs(3600 * count);
+    let error = OpenError::from(&failure(FailureKind::Unreachable));
+    let entry = rig.entry("a");
+    for set in [SystemTime::now() + hours(1), SystemTime::now() - hours(48)] {
+        entry.state().validated_at = set;
+        assert!(entry.state().may_be_stale(&error), "{set:?}");
+    }
+    // Nothing but the wall clock tells of a predecessor.
+    entry.state().validated = None;
+    assert!(!entry.state().may_be_stale(&error));
+
+    // A machine that was suspended: the clock that is never set stood still.
+    let rarely = Source { revalidate: crate::source::Revalidate::After(hours(1)), ..source(URL) };
+    let rig = Rig::new(table([("a", rarely)]));
+    rig.will(found("1", b"one"));
+    committed(&rig.open("a").await.unwrap()).await;
+    later().await;
+    rig.open("a").await.unwrap();
+    assert_eq!(rig.asked(), 1);
+    rig.entry("a").state().validated_at = SystemTime::now() - hours(2);
+    rig.will(Reply::NotModified);
+    rig.open("a").await.unwrap();
+    assert_eq!(rig.asked(), 2);
+}

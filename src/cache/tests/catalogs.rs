@@ -78,6 +78,36 @@ async fn a_digest_declared_later_is_checked_against_the_copy() {
     assert_eq!(rig.last_condition(), None);
 }
 
+/// All of it was hashed once, and is not at each open of a name whose origin is away.
+#[tokio::test]
+async fn a_copy_without_the_digest_declared_is_found_out_once() {
+    let rig = Rig::new(table([("a", source("http://h/a"))]));
+    rig.will(found("1", b"one"));
+    let first = rig.open("a").await.unwrap();
+    committed(&first).await;
+    let verdict = || {
+        let (entry, now) = (rig.entry("a"), std::time::Instant::now());
+        let state = entry.state();
+        freshness::judge(state.facts(&first.version, now, Duration::ZERO))
+    };
+    rig.cache.bind(table([("a", Source { digest: sha256(b"two"), ..source("http://h/a") })]));
+    assert_eq!(verdict(), freshness::Verdict::Verify);
+    rig.will(Reply::Fail(FailureKind::Status));
+    assert!(rig.open("a").await.is_err());
+    assert_eq!(verdict(), freshness::Verdict::Replace);
+    later().await;
+    rig.will(Reply::Fail(FailureKind::Status));
+    assert!(rig.open("a").await.is_err());
+    assert_eq!(rig.last_condition(), None);
+    // Another digest is another question, and without one it is the copy that it was.
+    rig.cache.bind(table([("a", Source { digest: sha256(b"three"), ..source("http://h/a") })]));
+    assert_eq!(verdict(), freshness::Verdict::Verify);
+    rig.cache.bind(table([("a", source("http://h/a"))]));
+    later().await;
+    rig.will(Reply::NotModified);
+    assert_eq!(bytes_of(&rig.open("a").await.unwrap()).await, b"one");
+}
+
 #[tokio::test]
 async fn checksums_that_match_do_not_make_a_blob_one_of_the_new_source() {
     let limits = Limits { quota: 64 * MIB, hard: 80 * MIB, min_free: 0 };

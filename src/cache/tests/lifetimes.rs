@@ -186,3 +186,23 @@ async fn an_answer_chosen_by_a_header_of_the_catalog_is_asked_about() {
     rig.open("a").await.unwrap();
     assert_eq!(rig.asked(), 2, "a field that is always the same");
 }
+
+/// Its field may have had another value when the copy was chosen by it.
+#[tokio::test]
+async fn a_copy_chosen_by_a_header_of_the_catalog_is_not_served_unasked() {
+    let by = |value: &str| {
+        let value = HeaderValue::Literal(value.to_owned());
+        Source { headers: vec![Header { name: "x-tenant".to_owned(), value }], ..http() }
+    };
+    let rig = Rig::new(table([("a", by("one"))]));
+    let fields = [("cache-control", "max-age=60, stale-if-error=60"), ("vary", "x-tenant")];
+    rig.will(lasting(Some("one"), lifetime_of(&fields, Duration::ZERO)));
+    opened(&rig).await;
+    later().await;
+    rig.cache.bind(table([("a", by("two"))]));
+    rig.will(Reply::Fail(FailureKind::Status));
+    assert_eq!(rig.open("a").await.err().map(|error| error.errno), Some(libc::EIO));
+    later().await;
+    rig.will(Reply::NotModified);
+    assert_eq!(bytes_of(&rig.open("a").await.unwrap()).await, b"one");
+}
