@@ -56,6 +56,10 @@ struct Arrival {
     age: Option<u64>,
     /// When it was made, by the origin's clock, in seconds since 1970.
     date: u64,
+    /// For how long the redirects that led to it may be taken without asking, in milliseconds;
+    /// `None` where there were none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    within: Option<u64>,
 }
 
 /// The saved form; what was written by another release may be any other.
@@ -135,9 +139,31 @@ impl Lifetime {
         self.terms == other.terms
     }
 
+    /// Returns the same for an answer that redirects led to, which may themselves be taken without
+    /// asking for so long from its arrival: each was stored under a URL of its own (RFC 9111, section
+    /// 2), and is not to be used for longer than it lasts.
+    pub fn within(mut self, redirects: Option<Duration>) -> Lifetime {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.arrival.within = redirects.map(millis);
+        self
+    }
+
+    /// Returns for how long the answer may be used without asking from its arrival on. One that was
+    /// chosen by request fields counts as none: which they were is not kept.
+    pub fn left_at_arrival(&self) -> Duration {
+        if self.asks_always() || self.terms.vary.as_ref().is_some_and(|vary| !vary.is_empty()) {
+            return Duration::ZERO;
+        }
+        let age = self.arrival.age.map(Duration::from_millis);
+        let left = self.span().zip(age).map(|(span, age)| span.saturating_sub(age));
+        left.unwrap_or_default()
+    }
+
     /// Says whether there is an age at which the answer may be used without asking.
     pub fn lasts(&self) -> bool {
-        !self.asks_always() && self.span().is_some_and(|span| !span.is_zero())
+        !self.asks_always()
+            && self.span().is_some_and(|span| !span.is_zero())
+            && self.arrival.within != Some(0)
     }
 
     /// Says whether the answer must not be kept beyond the use it was asked for (RFC 9111, section
@@ -161,6 +187,12 @@ impl Lifetime {
         let (Some(span), Some(age)) = (self.span(), self.age(clock)) else {
             return Use::Stale;
         };
+        let resident = self.resident(clock);
+        if self.arrival.within.is_some_and(|within| {
+            resident.is_none_or(|resident| resident >= Duration::from_millis(within))
+        }) {
+            return Use::Stale;
+        }
         let control = self.control();
         // Section 4.2: fresh while the lifetime is greater than the age. RFC 8246: `immutable` has
         // no say after that, and until then nothing is asked anyway.
@@ -220,9 +252,14 @@ impl Lifetime {
     /// Returns the current age (RFC 9111, section 4.2.3), or `None` if no clock can tell. Of two
     /// clocks that disagree the one that says more is believed.
     fn age(&self, clock: Clock) -> Option<Duration> {
-        let resident = millis(clock.now)?.checked_sub(self.arrival.at)?;
-        let resident = Duration::from_millis(resident).max(clock.elapsed.unwrap_or_default());
+        let resident = self.resident(clock)?;
         Some(Duration::from_millis(self.arrival.age?).saturating_add(resident))
+    }
+
+    /// Returns the time since the answer came.
+    fn resident(&self, clock: Clock) -> Option<Duration> {
+        let resident = millis(clock.now)?.checked_sub(self.arrival.at)?;
+        Some(Duration::from_millis(resident).max(clock.elapsed.unwrap_or_default()))
     }
 }
 
@@ -251,6 +288,7 @@ impl Arrival {
             at: millis(answered_at).unwrap_or(0),
             age,
             date: millis(made_at).unwrap_or(0) / 1000,
+            within: None,
         }
     }
 }

@@ -40,6 +40,7 @@ mod settings_error;
 mod stats;
 mod tls;
 mod verify;
+mod way;
 
 #[cfg(test)]
 mod tests;
@@ -55,8 +56,8 @@ pub trait Origin: Send + Sync + 'static {
     /// what can pass, until there is a usable head or `ask.patience` has run out.
     ///
     /// The body of the answer is not read until [`Body::chunk`] is called. A 304 with another
-    /// strong tag than the one asked about is asked again, once, without the condition. Dropping
-    /// the future abandons the question.
+    /// strong tag than the one asked about, or from another resource, is asked again, once, without
+    /// the condition. Dropping the future abandons the question.
     ///
     /// # Errors
     /// See [`FailureKind`].
@@ -104,8 +105,8 @@ pub struct RangeAsk {
     pub source: Arc<Source>,
     /// The bytes wanted; not empty, and within `length`.
     pub range: Range<u64>,
-    /// The strong tag of the version.
-    pub tag: String,
+    /// The validators of the version; the tag must be a strong one.
+    pub validators: Validators,
     /// The length of the whole version.
     pub length: u64,
     /// How long to try.
@@ -116,7 +117,8 @@ pub struct RangeAsk {
 pub enum RangeAnswer {
     /// The bytes asked for, of the version asked for; the body holds exactly those.
     Part(Box<dyn Body>),
-    /// The origin has another version now: another tag, another length (also in a 416), or 412.
+    /// The origin has another version now: another tag, another length (also in a 416), 412, or a
+    /// redirect that leads to another resource.
     Changed,
     /// The whole of the same version came, now or within the last five minutes, or the origin is known
     /// to lie: there are no ranges to be had.

@@ -39,7 +39,7 @@ impl Doubt {
 impl Claim {
     /// Returns what a head of a source claims; `None` without a strong tag.
     pub(super) fn of(source: &Source, head: &Head) -> Option<Claim> {
-        let tag = head.validators.strong()?.to_owned();
+        let tag = head.validators.strong()?.tag.to_owned();
         Some(Claim { tag, length: head.length, digest: expected(source, head) })
     }
 }
@@ -86,7 +86,7 @@ impl Charge {
         let text = format!(
             "{}; it says so each time, and goes on to offer {}",
             error.message,
-            version.validators.strong().unwrap_or("it")
+            version.validators.strong().map_or("it", |strong| strong.tag)
         );
         OpenError::new(Refusal::BadBody, text)
     }

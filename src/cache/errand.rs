@@ -153,7 +153,7 @@ async fn receive(
     content: Content,
     have: Option<Arc<Version>>,
 ) {
-    let version = claimed(&head);
+    let (claimed, length) = (head.validators.clone(), head.length);
     let Some(failed) = download::begin(cache, permit, source.clone(), head, content, have).await
     else {
         return;
@@ -168,7 +168,7 @@ async fn receive(
     let failed = match cache.origin.get(ask).await {
         Ok(Answer::Found(head, body)) => {
             // In one answer, which tells who was wrong: if that is right, one of the several was.
-            let same = claimed(&head) == version;
+            let same = head.validators.strong() == claimed.strong() && head.length == length;
             let whole = Head { ranges: !doubtful && head.ranges, ..head };
             let body = Content::Body(body);
             let failed = download::begin(cache, permit, source.clone(), whole, body, have).await;
@@ -182,11 +182,6 @@ async fn receive(
     if let Some(Failed { permit, have, error, .. }) = failed {
         fail(cache, permit, have, error, None).await;
     }
-}
-
-/// Returns what two answers have in common that claim to be of one version.
-fn claimed(head: &Head) -> (Option<String>, Option<u64>) {
-    (head.validators.strong().map(str::to_owned), head.length)
 }
 
 /// Runs work that makes progress nobody can see, and has those who wait see it.

@@ -263,7 +263,11 @@ pub(crate) fn table<const N: usize>(sources: [(&str, Source); N]) -> Table {
 
 pub(crate) fn head(tag: Option<&str>, length: Option<u64>) -> Head {
     Head {
-        validators: Validators { etag: tag.map(|tag| format!("\"{tag}\"")), last_modified: None },
+        validators: Validators {
+            etag: tag.map(|tag| format!("\"{tag}\"")),
+            last_modified: None,
+            resource: None,
+        },
         length,
         part: None,
         ranges: false,

@@ -418,3 +418,33 @@ proptest! {
         let _ = (lifetime.verdict(clock), lifetime.usable_on_error(clock));
     }
 }
+
+#[test]
+fn what_redirects_led_to_lasts_no_longer_than_they_do() {
+    let seconds = |count| Some(Duration::from_secs(count));
+    let value = "max-age=60, stale-while-revalidate=60";
+    let within = |redirects| control(value).within(redirects);
+    let uses = |lifetime: Lifetime| [0, 9, 10, 59, 60].map(|age| lifetime.verdict(after(age)));
+    let (fresh, grace, stale) = (Use::Fresh, Use::StaleWhileRevalidate, Use::Stale);
+    assert_eq!(uses(within(None)), [fresh, fresh, fresh, fresh, grace]);
+    assert_eq!(uses(within(seconds(10))), [fresh, fresh, stale, stale, stale]);
+    assert_eq!(uses(within(seconds(0))), [stale; 5]);
+    assert!(within(seconds(10)).lasts() && !within(seconds(0)).lasts());
+    let saved = serde_json::to_string(&within(seconds(10))).unwrap();
+    assert_eq!(serde_json::from_str::<Lifetime>(&saved).unwrap(), within(seconds(10)));
+    // The redirects come anew with each answer.
+    assert_eq!(uses(within(seconds(10)).updated(&read(&[]))), uses(within(None)));
+    assert_eq!(uses(within(None).updated(&read(&[]).within(seconds(0)))), [stale; 5]);
+
+    let left = |fields: &[(&str, &str)]| read(fields).left_at_arrival().as_secs();
+    assert_eq!(left(&[("cache-control", "max-age=60"), ("age", "50")]), 10);
+    for none in [
+        &[][..],
+        &[("cache-control", "max-age=60"), ("age", "60")],
+        &[("cache-control", "max-age=60, no-cache")],
+        &[("cache-control", "max-age=60"), ("vary", "accept")],
+        &[("cache-control", "max-age=60"), ("age", "x")],
+    ] {
+        assert_eq!(left(none), 0, "{none:?}");
+    }
+}

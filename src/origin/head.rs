@@ -9,6 +9,7 @@ use super::declared;
 use super::fault::Fault;
 use super::fields::{check_coding, fields, framing, opaque, text};
 use super::partial::Piece;
+use super::way::Way;
 use super::{FailureKind, Framing, Head};
 use crate::lifetime::Lifetime;
 use crate::validators::Validators;
@@ -40,6 +41,7 @@ pub(super) fn found(
     piece: Option<&Piece>,
     asked_at: SystemTime,
     at: SystemTime,
+    way: &Way,
 ) -> Result<Head, Fault> {
     let headers = response.headers();
     check_coding(headers)?;
@@ -51,13 +53,14 @@ pub(super) fn found(
         Some(piece) => Some(piece.complete),
         None => announced.filter(|_| framing == Framing::Length),
     };
-    let validators = validators(headers);
+    let validators = Validators { resource: way.resource.clone(), ..validators(headers) };
+    let lifetime = Lifetime::read(fields(headers), asked_at, at).within(way.fresh_for());
     Ok(Head {
         part: piece.map(|piece| piece.range.clone()),
         offered: piece.is_some() || offers_ranges(headers),
         ranges: length.is_some() && validators.strong().is_some() && !denies_ranges(headers),
         digest: declared::strongest(headers, piece.is_none()),
-        lifetime: Lifetime::read(fields(headers), asked_at, at),
+        lifetime,
         validators,
         length,
         framing,
@@ -82,7 +85,8 @@ fn range_units(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 
 /// Returns the validators of a head, byte for byte.
 fn validators(headers: &HeaderMap) -> Validators {
-    Validators { etag: text(headers, &ETAG), last_modified: text(headers, &LAST_MODIFIED) }
+    let (etag, last_modified) = (text(headers, &ETAG), text(headers, &LAST_MODIFIED));
+    Validators { etag, last_modified, resource: None }
 }
 
 /// What a 304 means for the version that was asked about.
@@ -113,6 +117,7 @@ pub(super) fn not_modified(asked: &Validators, headers: &HeaderMap) -> Still {
     Still::Current(Validators {
         etag: asked.etag.clone(),
         last_modified: answer.last_modified.or_else(|| asked.last_modified.clone()),
+        resource: asked.resource.clone(),
     })
 }
 
@@ -142,6 +147,7 @@ mod tests {
         let v = |etag: Option<&str>, modified: Option<&str>| Validators {
             etag: etag.map(str::to_owned),
             last_modified: modified.map(str::to_owned),
+            resource: None,
         };
         let judge = |asked: &Validators, lines| not_modified(asked, &headers(lines));
         let strong = v(Some("\"a\""), Some("Mon"));

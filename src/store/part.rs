@@ -124,7 +124,11 @@ mod tests {
         let record = Record {
             name: "ruby.zip".parse().unwrap(),
             source: "key:ruby".to_owned(),
-            validators: Validators { etag: Some("\"a-1\"".to_owned()), last_modified: None },
+            validators: Validators {
+                etag: Some("\"a-1\"".to_owned()),
+                last_modified: None,
+                resource: None,
+            },
             length: 1000,
             digest: None,
             validated_at: UNIX_EPOCH,

@@ -144,7 +144,11 @@ mod tests {
         let record = Record {
             name: "ruby.zip".parse().unwrap(),
             source: "key:ruby".to_owned(),
-            validators: Validators { etag: Some("\"a-1\"".to_owned()), last_modified: None },
+            validators: Validators {
+                etag: Some("\"a-1\"".to_owned()),
+                last_modified: None,
+                resource: None,
+            },
             length: checksum::BLOCK + 7,
             digest: Some(Digest::parse(Algorithm::Md5, &"0f".repeat(16)).unwrap()),
             validated_at: at(3),
@@ -230,7 +234,7 @@ mod tests {
             let record = Record {
                 name: name.parse().unwrap(),
                 source,
-                validators: Validators { etag, last_modified },
+                validators: Validators { etag, last_modified, resource: None },
                 length,
                 digest: None,
                 validated_at: UNIX_EPOCH + Duration::new(secs, nanos),

@@ -95,19 +95,19 @@ impl Connection {
     }
 
     async fn ask(&self, patience: Patience) -> Got {
-        match (self.kind, self.shared.tag(), self.shared.length) {
-            (Kind::Chunk | Kind::Piece, Some(tag), Some(length)) => {
-                self.ask_range(tag.to_owned(), length, patience).await
+        match (self.kind, self.shared.validators().strong(), self.shared.length) {
+            (Kind::Chunk | Kind::Piece, Some(_), Some(length)) => {
+                self.ask_range(length, patience).await
             }
             _ => self.ask_whole(patience).await,
         }
     }
 
-    async fn ask_range(&self, tag: String, length: u64, patience: Patience) -> Got {
+    async fn ask_range(&self, length: u64, patience: Patience) -> Got {
         let ask = RangeAsk {
             source: self.shared.source.clone(),
             range: self.range.clone(),
-            tag,
+            validators: self.shared.validators().clone(),
             length,
             patience,
         };
@@ -128,10 +128,8 @@ impl Connection {
             Ok(Answer::Found(head, body))
                 if head.part.is_none()
                     && head.length == self.shared.length
-                    && self
-                        .shared
-                        .tag()
-                        .is_some_and(|tag| head.validators.strong() == Some(tag)) =>
+                    && head.validators.strong().is_some()
+                    && head.validators.strong() == self.shared.validators().strong() =>
             {
                 // Only what was read may have been going to come.
                 let room = match self.shared.length {

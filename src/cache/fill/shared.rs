@@ -17,6 +17,7 @@ use crate::cache::ledger::Reservation;
 use crate::cache::lie::Beside;
 use crate::source::Source;
 use crate::store::{Allocation, Blob, Record, Staging};
+use crate::validators::Validators;
 
 /// How much may come before the sidecar of the part says so: what a killed daemon's successor
 /// fetches again, at most, besides what is under way.
@@ -219,7 +220,10 @@ impl Shared {
             _ => Some(self.blob.filled()),
         });
         let brought = self.brought();
-        if self.resumable && brought - self.noted.load(Ordering::Relaxed) >= NOTE_EVERY {
+        if self.resumable
+            // Of two connections the slower may come with the smaller sum.
+            && brought.saturating_sub(self.noted.load(Ordering::Relaxed)) >= NOTE_EVERY
+        {
             self.noted.store(brought, Ordering::Relaxed);
             self.note.notify_one();
         }
@@ -247,8 +251,8 @@ impl Shared {
         self.blob.wanted().first().map_or(0, |range| range.start)
     }
 
-    /// Returns the strong tag that holds the version together.
-    pub(super) fn tag(&self) -> Option<&str> {
-        self.record.validators.strong()
+    /// Returns the validators of the version.
+    pub(super) fn validators(&self) -> &Validators {
+        &self.record.validators
     }
 }

@@ -148,7 +148,11 @@ async fn a_version_that_changes_each_time_does_not_withhold_the_copy_at_hand() {
 #[tokio::test]
 async fn other_bytes_under_the_same_strong_tag_are_noticed_by_what_is_at_hand() {
     let weak = || Head {
-        validators: Validators { etag: Some("W/\"1\"".to_owned()), last_modified: None },
+        validators: Validators {
+            etag: Some("W/\"1\"".to_owned()),
+            last_modified: None,
+            resource: None,
+        },
         ..head(None, Some(3))
     };
     let unannounced = || head(Some("1"), None);

@@ -70,7 +70,10 @@ impl HttpOrigin {
     ) -> Result<RangeAnswer, Miss> {
         let unusable = |fault| Ok(self.unusable(question, fault));
         let bad = |text| Fault::new(FailureKind::BadAnswer, text);
+        let elsewhere = reply.way.resource != ask.validators.resource;
         match reply.response.status() {
+            // Of another resource; its tags say nothing of the version.
+            StatusCode::PARTIAL_CONTENT | StatusCode::OK if elsewhere => Ok(RangeAnswer::Changed),
             StatusCode::PARTIAL_CONTENT => match partial::check(&reply.response, ask) {
                 Ok(Fit::Same) => {
                     count(&self.stats.partial);
@@ -86,7 +89,7 @@ impl HttpOrigin {
                     Ok(head) => head,
                     Err(fault) => return unusable(fault),
                 };
-                let same = head.validators.strong() == Some(&*ask.tag)
+                let same = head.validators.strong() == ask.validators.strong()
                     && head.length.is_none_or(|length| length == ask.length);
                 if !same {
                     return Ok(RangeAnswer::Changed);
@@ -127,10 +130,17 @@ impl HttpOrigin {
             return Err(bad("304 Not Modified to a request without a condition").into());
         };
         let headers = reply.response.headers();
+        if reply.way.resource != asked.resource {
+            return Err(Miss::without(
+                Hindrance::Condition,
+                bad("304 Not Modified, and the redirect leads elsewhere now"),
+            ));
+        }
         match head::not_modified(asked, headers) {
             Still::Current(validators) => {
                 count(&self.stats.not_modified);
-                let lifetime = Lifetime::read(fields::fields(headers), reply.asked_at, reply.at);
+                let lifetime = Lifetime::read(fields::fields(headers), reply.asked_at, reply.at)
+                    .within(reply.way.fresh_for());
                 Ok(Answer::NotModified(Unchanged { validators, lifetime }))
             }
             // The condition was misunderstood.
@@ -147,7 +157,8 @@ impl HttpOrigin {
         reply: &Reply,
         piece: Option<&Piece>,
     ) -> Result<Head, Fault> {
-        let head = head::found(&reply.response, piece, reply.asked_at, reply.at)?;
+        let Reply { response, asked_at, at, way } = reply;
+        let head = head::found(response, piece, *asked_at, *at, way)?;
         let url = &question.source.url;
         let ranges = head.ranges && self.credit.holds(url);
         let offered = head.offered && self.credit.serves(url, Instant::now());

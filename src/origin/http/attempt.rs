@@ -9,11 +9,14 @@ use url::Url;
 
 use super::HttpOrigin;
 use super::question::{Miss, Question, Reply};
+use crate::lifetime::Lifetime;
 use crate::origin::breaker::Asker;
 use crate::origin::fault::Fault;
+use crate::origin::fields::fields;
 use crate::origin::redirect::{self, MAX_REDIRECTS, Reach, Refused};
 use crate::origin::retry::Hope;
 use crate::origin::stats::count;
+use crate::origin::way::Way;
 use crate::origin::{FailureKind, Patience, connect, head, request};
 
 impl HttpOrigin {
@@ -28,6 +31,7 @@ impl HttpOrigin {
         let mut url = without_userinfo(&question.source.url);
         let mut reach = Reach::Any;
         let client = self.clients.pick(&url, reach);
+        let mut way = Way::default();
         let mut private = request::private(client, question.source).await?;
         for _ in 0..=MAX_REDIRECTS {
             self.check_dead(question, &url, first)?;
@@ -35,9 +39,9 @@ impl HttpOrigin {
             question.wants.add_to(&mut headers)?;
             let reply = self.send(question, &url, reach, headers).await?;
             if !is_redirect(reply.response.status()) {
-                return judge(question, reply).map_err(|miss| miss.of(&url));
+                return judge(question, Reply { way, ..reply }).map_err(|miss| miss.of(&url));
             }
-            let response = reply.response;
+            let Reply { response, asked_at, at, .. } = reply;
             // Of a proxy's address nothing follows for the origin.
             let peer = response.remote_addr().filter(|_| !self.clients.is_proxied(&url));
             let peer = peer.map(|address| address.ip());
@@ -51,6 +55,8 @@ impl HttpOrigin {
             if !next.same_origin {
                 private.clear();
             }
+            let said = Lifetime::read(fields(response.headers()), asked_at, at);
+            way.lead(&question.source.url, &next.url, &said);
             reach = next.reach;
             url = Cow::Owned(next.url);
             count(&self.stats.redirects);
@@ -86,7 +92,8 @@ impl HttpOrigin {
             Ok(Ok(response)) => {
                 self.dead.clear(url);
                 head::check_size(response.headers()).map_err(|fault| Miss::at(fault, url))?;
-                return Ok(Reply { response, asked_at, at: SystemTime::now() });
+                let at = SystemTime::now();
+                return Ok(Reply { response, asked_at, at, way: Way::default() });
             }
             Ok(Err(error)) => Fault::sending(&error),
             Err(_) => Fault::silent(limit),

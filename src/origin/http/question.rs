@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::origin::fault::Fault;
 use crate::origin::retry::Schedule;
+use crate::origin::way::Way;
 use crate::origin::{Ask, FailureKind, Patience, RangeAsk, request};
 use crate::source::Source;
 use crate::validators::Validators;
@@ -57,7 +58,11 @@ impl<'a> Wants<'a> {
 
     /// Returns the wants of a question for bytes of a known version.
     pub(super) fn part(ask: &'a RangeAsk) -> Wants<'a> {
-        Wants { validators: None, range: Some(ask.range.clone()), tag: Some(&ask.tag) }
+        Wants {
+            validators: None,
+            range: Some(ask.range.clone()),
+            tag: ask.validators.etag.as_deref(),
+        }
     }
 
     /// Adds the fields of the request.
@@ -118,6 +123,8 @@ pub(super) struct Reply {
     pub(super) asked_at: SystemTime,
     /// When the head had come.
     pub(super) at: SystemTime,
+    /// Where it came from.
+    pub(super) way: Way,
 }
 
 /// A failed attempt.

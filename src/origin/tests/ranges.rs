@@ -10,7 +10,7 @@ fn piece(url: &str) -> RangeAsk {
     RangeAsk {
         source: Arc::new(source(url)),
         range: 2..5,
-        tag: "\"a\"".to_owned(),
+        validators: tag("\"a\""),
         length: 10,
         patience: Patience::Warm,
     }
@@ -68,7 +68,7 @@ async fn answered(text: &str) -> Result<&'static str, Failure> {
 #[tokio::test]
 async fn a_piece_of_a_known_version_starts_from_the_configured_url() {
     let raw = Raw::start(|_, seen| match seen.head.split(' ').nth(1) {
-        Some("/x") => vec![answer("302 Found", "Location: /signed\r\n", "")],
+        Some("/x") => vec![answer("302 Found", "Location: /x?signed\r\n", "")],
         _ => serve(seen, "ETag: \"a\"\r\n"),
     })
     .await;
@@ -79,7 +79,7 @@ async fn a_piece_of_a_known_version_starts_from_the_configured_url() {
     }
     let seen = raw.seen();
     let paths: Vec<_> = seen.iter().filter_map(|seen| seen.head.split(' ').nth(1)).collect();
-    assert_eq!(paths, ["/x", "/signed", "/x", "/signed"]);
+    assert_eq!(paths, ["/x", "/x?signed", "/x", "/x?signed"]);
     for one in &seen {
         assert_eq!(one.field("range"), Some("bytes=2-4"));
         assert_eq!(one.field("if-range"), Some("\"a\""));
@@ -303,8 +303,8 @@ async fn what_cannot_be_asked_for_is_not_sent() {
     let good = piece(&raw.url("/x"));
     for bad in [
         RangeAsk { range: 5..5, ..good.clone() },
-        RangeAsk { tag: "W/\"a\"".to_owned(), ..good.clone() },
-        RangeAsk { tag: "\"\n\"".to_owned(), ..good.clone() },
+        RangeAsk { validators: tag("W/\"a\""), ..good.clone() },
+        RangeAsk { validators: tag("\"\n\""), ..good.clone() },
     ] {
         let failure = origin(quick()).range(bad).await.err().expect("refused");
         assert_eq!(failure.kind, FailureKind::Local, "{failure}");

@@ -17,12 +17,91 @@ async fn conditions_go_along_and_validators_come_from_the_last() {
     let mut with_header = source(&raw.url("/x"));
     with_header.headers = vec![header("x-tenant", "a")];
     let (head, _) = found(origin(quick()).get(ask(with_header, Some(tag("\"a\"")))).await);
-    assert_eq!(head.validators, tag("\"y\""));
+    assert_eq!(head.validators.etag, tag("\"y\"").etag);
     let seen = raw.seen();
     assert_eq!(seen[1].field("if-none-match"), Some("\"a\""));
     assert_eq!(seen[1].field("x-tenant"), Some("a"), "the same origin");
     assert_eq!(seen[1].field("referer"), None);
     assert_eq!(seen[1].connection, 0, "on the kept connection");
+}
+
+/// A tag tells the versions of one resource apart, and nothing of another's.
+#[tokio::test]
+async fn what_was_said_of_one_resource_is_not_taken_for_another() {
+    let leads_to = Arc::new(std::sync::Mutex::new("/1/disk.img?signed=1"));
+    let target = Arc::clone(&leads_to);
+    let raw = Raw::start(move |_, seen| {
+        let path = seen.head.split(' ').nth(1);
+        let lines = "ETag: \"same\"\r\nContent-Range: bytes 2-4/10\r\n";
+        match path {
+            Some("/latest") => to(*target.lock().expect("not poisoned")),
+            _ if seen.field("if-none-match").is_some() => {
+                vec![send("HTTP/1.1 304 Not Modified\r\nETag: \"same\"\r\n\r\n")]
+            }
+            _ if seen.field("if-range").is_some() => {
+                vec![answer("206 Partial Content", lines, "234")]
+            }
+            _ => vec![answer("200 OK", "ETag: \"same\"\r\n", "0123456789")],
+        }
+    })
+    .await;
+    let origin = origin(quick());
+    let latest = || source(&raw.url("/latest"));
+    let (head, _) = found(origin.get(ask(latest(), None)).await);
+    let validators = head.validators.clone();
+    let range = || RangeAsk {
+        source: Arc::new(latest()),
+        range: 2..5,
+        validators: validators.clone(),
+        length: 10,
+        patience: Patience::Warm,
+    };
+    // Signed anew, it is the same.
+    *leads_to.lock().expect("not poisoned") = "/1/disk.img?signed=2";
+    match origin.get(ask(latest(), Some(validators.clone()))).await {
+        Ok(Answer::NotModified(kept)) => assert_eq!(kept.validators, validators),
+        _ => panic!("304 is expected"),
+    }
+    assert!(matches!(origin.range(range()).await, Ok(RangeAnswer::Part(_))));
+
+    *leads_to.lock().expect("not poisoned") = "/2/disk.img?signed=3";
+    let (other, _) = found(origin.get(ask(latest(), Some(validators.clone()))).await);
+    assert_eq!(other.validators.etag, validators.etag);
+    assert_ne!(other.validators.strong(), validators.strong());
+    assert!(matches!(origin.range(range()).await, Ok(RangeAnswer::Changed)));
+    let hidden = serde_json::to_string(&other.validators).expect("JSON");
+    assert!(!hidden.contains("disk"), "{hidden}");
+}
+
+/// Where a name leads is for its redirect to say, each time unless that says for how long.
+#[tokio::test]
+async fn what_redirects_led_to_is_fresh_for_as_long_as_they_are() {
+    let raw = Raw::start(|_, seen| {
+        let redirect = |lines: &str| {
+            let lines = format!("Location: /immutable\r\n{lines}");
+            vec![answer("302 Found", &lines, "")]
+        };
+        match seen.head.split(' ').nth(1) {
+            Some("/says-nothing") => redirect(""),
+            Some("/a-minute") => redirect("Cache-Control: max-age=60\r\n"),
+            Some("/both") => vec![answer("302 Found", "Location: /a-minute\r\n", "")],
+            _ => vec![answer("200 OK", "ETag: \"a\"\r\nCache-Control: max-age=3600\r\n", "x")],
+        }
+    })
+    .await;
+    let origin = origin(quick());
+    for (path, fresh_for) in
+        [("/immutable", 3600), ("/a-minute", 60), ("/says-nothing", 0), ("/both", 0)]
+    {
+        let (head, _) = found(origin.get(cold(&raw.url(path))).await);
+        let fresh = |seconds: u64| {
+            let elapsed = Some(Duration::from_secs(seconds));
+            let clock = crate::lifetime::Clock { now: SystemTime::now(), elapsed };
+            head.lifetime.verdict(clock) == crate::lifetime::Use::Fresh
+        };
+        assert!(fresh_for == 0 || fresh(fresh_for - 2), "{path}");
+        assert!(!fresh(fresh_for), "{path}");
+    }
 }
 
 #[tokio::test]

@@ -225,7 +225,11 @@ fn an_update_is_found_again() {
     let (store, _) = open(&dir);
     let blob = commit(&store, &bytes(1000));
     let newer = Record {
-        validators: Validators { etag: Some("\"2\"".to_owned()), last_modified: None },
+        validators: Validators {
+            etag: Some("\"2\"".to_owned()),
+            last_modified: None,
+            resource: None,
+        },
         ..record(1000)
     };
     store.update(&blob, &newer).unwrap();
