@@ -14,19 +14,9 @@ pub struct Validators {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_modified: Option<String>,
     /// What tells the resource that gave them from others, where a redirect led away from the one
-    /// that was asked for.
+    /// that was asked for, and that can be told.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub resource: Option<String>,
-}
-
-/// A strong entity tag. It tells the versions of one resource from one another, and nothing of those
-/// of another (RFC 9110, section 8.8.1), so two are the same only where both parts are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Strong<'a> {
-    /// The field value.
-    pub tag: &'a str,
-    /// See [`Validators::resource`].
-    pub resource: Option<&'a str>,
 }
 
 impl Validators {
@@ -36,9 +26,20 @@ impl Validators {
     }
 
     /// Returns the entity tag if it is a strong one (RFC 9110, section 8.8.3).
-    pub fn strong(&self) -> Option<Strong<'_>> {
-        let tag = self.etag.as_deref().filter(|tag| tag.starts_with('"'))?;
-        Some(Strong { tag, resource: self.resource.as_deref() })
+    pub fn strong(&self) -> Option<&str> {
+        self.etag.as_deref().filter(|tag| tag.starts_with('"'))
+    }
+
+    /// Says whether both have one strong tag of one resource: a tag tells nothing of the versions of
+    /// another (RFC 9110, section 8.8.1).
+    pub fn same_strong(&self, other: &Validators) -> bool {
+        self.strong().is_some() && self.strong() == other.strong() && self.same_resource(other)
+    }
+
+    /// Says whether both may be of one resource.
+    pub fn same_resource(&self, other: &Validators) -> bool {
+        let known = self.resource.as_ref().zip(other.resource.as_ref());
+        known.is_none_or(|(ours, theirs)| ours == theirs)
     }
 
     /// Returns Last-Modified as a time, if it parses.

@@ -12,6 +12,7 @@ use crate::source::Source;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     tag: String,
+    resource: Option<String>,
     length: Option<u64>,
     digest: Option<Digest>,
 }
@@ -39,8 +40,15 @@ impl Doubt {
 impl Claim {
     /// Returns what a head of a source claims; `None` without a strong tag.
     pub(super) fn of(source: &Source, head: &Head) -> Option<Claim> {
-        let tag = head.validators.strong()?.tag.to_owned();
-        Some(Claim { tag, length: head.length, digest: expected(source, head) })
+        let tag = head.validators.strong()?.to_owned();
+        let resource = head.validators.resource.clone();
+        Some(Claim { tag, resource, length: head.length, digest: expected(source, head) })
+    }
+
+    /// Says whether both claim the same, whatever resource they are of: redirects may lead to another
+    /// one each time.
+    fn looks_like(&self, other: &Claim) -> bool {
+        self.tag == other.tag && self.length == other.length && self.digest == other.digest
     }
 }
 
@@ -76,7 +84,7 @@ impl Charge {
     ) -> OpenError {
         let Some(claim) = self.claim.clone() else { return error };
         let again = match &self.before {
-            Some(Doubt::Changed(before) | Doubt::Fickle(before)) => *before == claim,
+            Some(Doubt::Changed(before) | Doubt::Fickle(before)) => before.looks_like(&claim),
             _ => false,
         };
         held.get_or_insert(if again { Doubt::Fickle(claim) } else { Doubt::Changed(claim) });
@@ -86,7 +94,7 @@ impl Charge {
         let text = format!(
             "{}; it says so each time, and goes on to offer {}",
             error.message,
-            version.validators.strong().map_or("it", |strong| strong.tag)
+            version.validators.strong().unwrap_or("it")
         );
         OpenError::new(Refusal::BadBody, text)
     }

@@ -168,7 +168,7 @@ async fn receive(
     let failed = match cache.origin.get(ask).await {
         Ok(Answer::Found(head, body)) => {
             // In one answer, which tells who was wrong: if that is right, one of the several was.
-            let same = head.validators.strong() == claimed.strong() && head.length == length;
+            let same = head.validators.same_strong(&claimed) && head.length == length;
             let whole = Head { ranges: !doubtful && head.ranges, ..head };
             let body = Content::Body(body);
             let failed = download::begin(cache, permit, source.clone(), whole, body, have).await;

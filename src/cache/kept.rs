@@ -70,8 +70,7 @@ impl Kept {
         body: Box<dyn Body>,
     ) -> Content {
         let record = &self.unfinished.record;
-        let tag = head.validators.strong();
-        let same_tag = tag.is_some() && tag == record.validators.strong();
+        let same_tag = head.validators.same_strong(&record.validators);
         if same_tag && head.length == Some(record.length) && head.ranges {
             // Its first bytes are there already, and tell whether it is.
             let part = head.part.clone().unwrap_or(0..FIRST.min(record.length));

@@ -137,7 +137,5 @@ pub(super) fn note_length(
 
 /// Says whether an answer is, by its strong tag, about a version of the same source.
 fn same_tag(version: &Version, source: &Source, head: &Head) -> bool {
-    version.source == source.identity()
-        && head.validators.strong().is_some()
-        && version.validators.strong() == head.validators.strong()
+    version.source == source.identity() && version.validators.same_strong(&head.validators)
 }

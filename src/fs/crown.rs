@@ -63,11 +63,9 @@ fn same_bytes(entry: &Entry, one: &Version, other: &Version) -> bool {
         return true;
     }
     let doubted = one.blob.broken().is_some_and(|broken| broken.tainted || broken.superseded);
-    let tag = one.validators.strong();
     let same_digest = one.digest.is_some() && one.digest == other.digest;
-    let same_tag = tag.is_some()
-        && entry.tags_tell()
-        && tag == other.validators.strong()
+    let same_tag = entry.tags_tell()
+        && one.validators.same_strong(&other.validators)
         && one.source == other.source
         && one.blob.length() == other.blob.length();
     !doubted && (same_digest || same_tag)

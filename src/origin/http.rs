@@ -91,7 +91,7 @@ impl HttpOrigin {
         wants: Wants<'a>,
     ) -> Question<'a> {
         let schedule = Schedule::new(&self.settings, patience);
-        Question { source, patience, wants, started: Instant::now(), schedule }
+        Question { source, patience, wants, started: Instant::now(), schedule, led_to: None }
     }
 
     /// Asks until `judge` has made an answer of a reply, or there is no hope left.
@@ -116,6 +116,10 @@ impl HttpOrigin {
             }
             // Each can be left out once, so this ends.
             if miss.without.is_some_and(|what| question.wants.without(what)) {
+                continue;
+            }
+            if let (Some(led_to), None) = (&miss.led_to, &question.led_to) {
+                question.led_to = Some(led_to.clone());
                 continue;
             }
             let elapsed = question.started.elapsed();

@@ -128,8 +128,7 @@ impl Connection {
             Ok(Answer::Found(head, body))
                 if head.part.is_none()
                     && head.length == self.shared.length
-                    && head.validators.strong().is_some()
-                    && head.validators.strong() == self.shared.validators().strong() =>
+                    && head.validators.same_strong(self.shared.validators()) =>
             {
                 // Only what was read may have been going to come.
                 let room = match self.shared.length {

@@ -15,6 +15,7 @@ use crate::origin::head::{self, Still};
 use crate::origin::partial::{self, Fit, Piece};
 use crate::origin::stats::count;
 use crate::origin::{Answer, Body, Failure, FailureKind, Head, RangeAnswer, RangeAsk, Unchanged};
+use crate::validators::Validators;
 
 impl HttpOrigin {
     /// Judges the answer to a plain or conditional question, or one for the first bytes.
@@ -70,7 +71,7 @@ impl HttpOrigin {
     ) -> Result<RangeAnswer, Miss> {
         let unusable = |fault| Ok(self.unusable(question, fault));
         let bad = |text| Fault::new(FailureKind::BadAnswer, text);
-        let elsewhere = reply.way.resource != ask.validators.resource;
+        let elsewhere = self.leads_elsewhere(question, &reply, &ask.validators)?;
         match reply.response.status() {
             // Of another resource; its tags say nothing of the version.
             StatusCode::PARTIAL_CONTENT | StatusCode::OK if elsewhere => Ok(RangeAnswer::Changed),
@@ -89,7 +90,7 @@ impl HttpOrigin {
                     Ok(head) => head,
                     Err(fault) => return unusable(fault),
                 };
-                let same = head.validators.strong() == ask.validators.strong()
+                let same = head.validators.same_strong(&ask.validators)
                     && head.length.is_none_or(|length| length == ask.length);
                 if !same {
                     return Ok(RangeAnswer::Changed);
@@ -130,15 +131,18 @@ impl HttpOrigin {
             return Err(bad("304 Not Modified to a request without a condition").into());
         };
         let headers = reply.response.headers();
-        if reply.way.resource != asked.resource {
+        if self.leads_elsewhere(question, reply, asked)? {
             return Err(Miss::without(
                 Hindrance::Condition,
                 bad("304 Not Modified, and the redirect leads elsewhere now"),
             ));
         }
         match head::not_modified(asked, headers) {
-            Still::Current(validators) => {
+            Still::Current(mut validators) => {
                 count(&self.stats.not_modified);
+                if self.credit.wanders(&question.source.url) {
+                    validators.resource = None;
+                }
                 let lifetime = Lifetime::read(fields::fields(headers), reply.asked_at, reply.at)
                     .within(reply.way.fresh_for());
                 Ok(Answer::NotModified(Unchanged { validators, lifetime }))
@@ -151,6 +155,39 @@ impl HttpOrigin {
         }
     }
 
+    /// Says whether an answer is of another resource than these validators. Before that is believed
+    /// the question is asked once more: a redirect that leads elsewhere each time, to a path that is
+    /// signed or to some mirror, tells nothing by that, and is remembered to.
+    fn leads_elsewhere(
+        &self,
+        question: &Question<'_>,
+        reply: &Reply,
+        asked: &Validators,
+    ) -> Result<bool, Miss> {
+        let url = &question.source.url;
+        let there = &reply.way.resource;
+        let answered = Validators { resource: there.clone(), ..Validators::default() };
+        // A digest tells better.
+        if question.source.digest.is_some()
+            || asked.same_resource(&answered)
+            || self.credit.wanders(url)
+        {
+            return Ok(false);
+        }
+        match &question.led_to {
+            None => {
+                let text = "the redirect leads elsewhere now";
+                let miss = Miss::from(Fault::new(FailureKind::BadAnswer, text));
+                Err(Miss { led_to: there.clone(), ..miss })
+            }
+            Some(before) if Some(before) == there.as_ref() => Ok(true),
+            Some(_) => {
+                self.credit.note_wandering(url);
+                Ok(false)
+            }
+        }
+    }
+
     fn head(
         &self,
         question: &Question<'_>,
@@ -158,8 +195,11 @@ impl HttpOrigin {
         piece: Option<&Piece>,
     ) -> Result<Head, Fault> {
         let Reply { response, asked_at, at, way } = reply;
-        let head = head::found(response, piece, *asked_at, *at, way)?;
+        let mut head = head::found(response, piece, *asked_at, *at, way)?;
         let url = &question.source.url;
+        if self.credit.wanders(url) {
+            head.validators.resource = None;
+        }
         let ranges = head.ranges && self.credit.holds(url);
         let offered = head.offered && self.credit.serves(url, Instant::now());
         Ok(Head { ranges, offered, ..head })

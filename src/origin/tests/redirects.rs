@@ -65,12 +65,57 @@ async fn what_was_said_of_one_resource_is_not_taken_for_another() {
     assert!(matches!(origin.range(range()).await, Ok(RangeAnswer::Part(_))));
 
     *leads_to.lock().expect("not poisoned") = "/2/disk.img?signed=3";
+    let mut with_digest = latest();
+    with_digest.digest = crate::cache::tests::sha256(b"0123456789");
+    let kept = origin.get(ask(with_digest, Some(validators.clone()))).await;
+    assert!(matches!(kept, Ok(Answer::NotModified(_))), "the digest tells");
     let (other, _) = found(origin.get(ask(latest(), Some(validators.clone()))).await);
     assert_eq!(other.validators.etag, validators.etag);
-    assert_ne!(other.validators.strong(), validators.strong());
+    assert!(!other.validators.same_strong(&validators));
     assert!(matches!(origin.range(range()).await, Ok(RangeAnswer::Changed)));
     let hidden = serde_json::to_string(&other.validators).expect("JSON");
     assert!(!hidden.contains("disk"), "{hidden}");
+}
+
+/// Paths that are signed, and mirrors, are another path each time, and say nothing by it.
+#[tokio::test]
+async fn a_redirect_that_leads_elsewhere_each_time_says_nothing_by_it() {
+    let raw = Raw::start(|n, seen| {
+        let lines = "ETag: \"a\"\r\nContent-Range: bytes 2-4/10\r\n";
+        match seen.head.split(' ').nth(1) {
+            Some("/x") => to(&format!("/signed-{n}/x.tgz")),
+            _ if seen.field("if-none-match").is_some() => {
+                vec![send("HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n")]
+            }
+            _ if seen.field("if-range").is_some() => {
+                vec![answer("206 Partial Content", lines, "234")]
+            }
+            _ => vec![answer("200 OK", "ETag: \"a\"\r\n", "0123456789")],
+        }
+    })
+    .await;
+    let origin = origin(quick());
+    let x = || source(&raw.url("/x"));
+    let (head, body) = found(origin.get(ask(x(), None)).await);
+    drop(body);
+    assert!(head.validators.resource.is_some());
+    let range = RangeAsk {
+        source: Arc::new(x()),
+        range: 2..5,
+        validators: head.validators.clone(),
+        length: 10,
+        patience: Patience::Warm,
+    };
+    assert!(matches!(origin.range(range.clone()).await, Ok(RangeAnswer::Part(_))));
+    assert_eq!(raw.seen().len(), 2 + 4, "asked once more");
+    assert!(matches!(origin.range(range).await, Ok(RangeAnswer::Part(_))));
+    match origin.get(ask(x(), Some(head.validators.clone()))).await {
+        Ok(Answer::NotModified(kept)) => assert_eq!(kept.validators, tag("\"a\"")),
+        _ => panic!("304 is expected"),
+    }
+    assert_eq!(raw.seen().len(), 2 + 4 + 2 + 2, "known by then");
+    let (again, _) = found(origin.get(ask(x(), None)).await);
+    assert!(again.validators.same_strong(&head.validators));
 }
 
 /// Where a name leads is for its redirect to say, each time unless that says for how long.
