@@ -31,6 +31,8 @@ pub(super) struct Dead {
 struct Known {
     breaker: Breaker,
     concerns: Concerns,
+    /// It has answered for other URLs since, so it is there.
+    answers: bool,
 }
 
 /// Which URLs of an origin the failures tell of.
@@ -51,19 +53,22 @@ impl Concerns {
         }
     }
 
-    /// Notes one more failure; `ended` says that the connection had been made.
-    fn add(&mut self, url: &Url, ended: bool, many: u32) {
-        match self {
-            Concerns::Paths(paths) if ended => {
-                if !paths.iter().any(|path| **path == *url.path()) {
-                    paths.push(url.path().into());
-                }
-                if paths.len() >= many as usize {
-                    *self = Concerns::All;
-                }
-            }
-            _ => *self = Concerns::All,
+    /// Notes that the connection for a URL has ended.
+    fn add(&mut self, url: &Url) {
+        if let Concerns::Paths(paths) = self
+            && !paths.iter().any(|path| **path == *url.path())
+        {
+            paths.push(url.path().into());
         }
+    }
+
+    fn are_some(&self) -> bool {
+        matches!(self, Concerns::Paths(_))
+    }
+
+    /// Says whether they are so many that it is the origin which does not answer.
+    fn are_many(&self, many: u32) -> bool {
+        matches!(self, Concerns::Paths(paths) if paths.len() >= many as usize)
     }
 }
 
@@ -106,33 +111,49 @@ impl Dead {
         let origin = url.origin();
         let mut seen = self.lock();
         seen.retain(|_, known| known.breaker.age(now) < FORGET);
-        let (known, opened) = match seen.entry(origin.clone()) {
+        let begun = || Known {
+            breaker: Breaker::new(why, &self.rules, now),
+            concerns: if ended { Concerns::Paths(Vec::new()) } else { Concerns::All },
+            answers: false,
+        };
+        let (known, mut opened) = match seen.entry(origin.clone()) {
+            // What is known of some URLs says nothing of whether connections can be made.
+            Entry::Occupied(known) if !ended && known.get().concerns.are_some() => {
+                let known = known.into_mut();
+                *known = begun();
+                let opened = known.breaker.is_open();
+                (known, opened)
+            }
             Entry::Occupied(known) => {
                 let known = known.into_mut();
                 let opened = known.breaker.failed(why, &self.rules, now);
                 (known, opened)
             }
             Entry::Vacant(vacant) => {
-                let breaker = Breaker::new(why, &self.rules, now);
-                let opened = breaker.is_open();
-                (vacant.insert(Known { breaker, concerns: Concerns::Paths(Vec::new()) }), opened)
+                let known = vacant.insert(begun());
+                let opened = known.breaker.is_open();
+                (known, opened)
             }
         };
-        known.concerns.add(url, ended, self.rules.after);
-        let all = matches!(known.concerns, Concerns::All);
+        known.concerns.add(url);
+        if known.concerns.are_many(self.rules.after) && !known.answers {
+            known.concerns = Concerns::All;
+            opened = known.breaker.is_open();
+        }
+        let some = known.concerns.are_some();
         self.any.store(true, Relaxed);
         drop(seen);
         let origin = origin.ascii_serialization();
-        match (opened, all) {
+        match (opened, some) {
             (false, _) => {}
-            (true, true) => {
+            (true, false) => {
                 tracing::warn!(
                     origin,
                     why,
                     "the origin is away: it is asked now and then only, until it answers"
                 );
             }
-            (true, false) => {
+            (true, true) => {
                 tracing::warn!(
                     origin,
                     why,
@@ -149,12 +170,19 @@ impl Dead {
         }
     }
 
-    /// Forgets an origin that has answered.
+    /// Forgets an origin that has answered; not what is known of other URLs than this.
     pub(super) fn clear(&self, url: &Url) {
         if !self.any.load(Relaxed) {
             return;
         }
         let mut seen = self.lock();
+        if let Some(known) = seen.get_mut(&url.origin())
+            && !known.concerns.hold(url)
+            && known.breaker.age(Instant::now()) < FORGET
+        {
+            known.answers = true;
+            return;
+        }
         let known = seen.remove(&url.origin());
         self.any.store(!seen.is_empty(), Relaxed);
         drop(seen);
@@ -172,7 +200,7 @@ impl Dead {
             .iter()
             .filter(|(_, Known { breaker, .. })| breaker.is_open() && breaker.age(now) < FORGET);
         let mut told: Vec<_> = open
-            .map(|(origin, Known { breaker, concerns })| {
+            .map(|(origin, Known { breaker, concerns, .. })| {
                 let origin = origin.ascii_serialization();
                 let (why, every) = (breaker.why(), self.rules.probe_every.as_secs());
                 match concerns {
@@ -295,10 +323,23 @@ mod tests {
         assert!(!admits("http://a/good"));
 
         dead.clear(&url("http://a/good"));
-        dead.failed(&url("http://a/bad"), &ended, false, start);
+        assert!(dead.away(start).is_empty(), "it is there");
+
+        // While it answers for others it is not away, for however many it does not.
+        dead.failed(&url("http://a/0"), &ended, false, start);
+        dead.clear(&url("http://a/good"));
+        for path in ["1", "2", "3", "4"] {
+            dead.failed(&url(&format!("http://a/{path}")), &ended, false, start);
+        }
+        assert!(!admits("http://a/0") && !admits("http://a/4") && admits("http://a/good"));
+        dead.clear(&url("http://a/good"));
+        assert!(!admits("http://a/0"), "that says nothing of these");
+        // Connections that cannot be made are counted for themselves.
         let refused = fault(FailureKind::Unreachable, Hope::Connect);
+        dead.failed(&url("http://a/0"), &refused, false, start);
+        assert!(admits("http://a/good"));
         for _ in 0..2 {
-            dead.failed(&url("http://a/bad"), &refused, false, start);
+            dead.failed(&url("http://a/0"), &refused, false, start);
         }
         assert!(!admits("http://a/good"), "nobody is there");
     }
