@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::node::Inode;
 use super::nodeid::{Place, place};
+use super::step::refused;
 use super::{Buffer, Fs, Refused};
 use crate::cache::OpenError;
 use crate::sys;
@@ -66,11 +67,11 @@ impl Fs {
     ) -> Result<Buffer, Refused> {
         let crown = self.crown(number)?;
         let checked = crown.tree().is_some_and(|tree| tree.ready(node));
-        let (file, range) = self.find_bytes(&crown, node, wanted.clone()).await?;
+        let (file, range) = self.find_bytes(&crown, node, wanted).await?;
         let read = self.bytes(crown.name(), file, range).await?;
-        if !checked {
+        if !checked && let Some(tree) = crown.tree() {
             // What turns out to be damaged is taken away, perhaps just before it was read.
-            self.find_bytes(&crown, node, wanted).await?;
+            tree.still(node).map_err(|error| refused(&crown, error))?;
         }
         Ok(read)
     }

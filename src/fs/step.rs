@@ -222,7 +222,7 @@ fn absent(crown: &Crown, dir: NodeNo, name: &OsStr) -> Looked {
 }
 
 /// Makes a refusal of what a tree says.
-fn refused(crown: &Crown, error: TreeError) -> Refused {
+pub(super) fn refused(crown: &Crown, error: TreeError) -> Refused {
     let mut error = OpenError::from(error);
     error.message = format!("{}: {}", crown.name(), error.message);
     error.into()

@@ -255,6 +255,19 @@ impl Tree {
         self.content(node).is_ok_and(|(no, content)| self.state.ready(no, content))
     }
 
+    /// Looks whether what was read of a file just now may be handed out; never waits.
+    ///
+    /// # Errors
+    /// It was found to be damaged, or the archive to be wrong.
+    pub fn still(&self, node: NodeNo) -> Result<(), TreeError> {
+        let found = match (self.state.tainted(), self.content(node)) {
+            (Some(error), _) => Err(error),
+            (None, Ok((no, _))) => self.state.damage(no).map_or(Ok(()), Err),
+            (None, Err(_)) => Ok(()),
+        };
+        found.map_err(|error| self.name(node, error))
+    }
+
     /// Opens a file: begins to unpack it where it is not, and waits for its end where that is soon.
     ///
     /// # Errors

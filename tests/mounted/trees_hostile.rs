@@ -318,8 +318,8 @@ fn a_large_damaged_member_is_never_read_as_zeros() {
     let (began, ended) = (AtomicBool::new(false), AtomicBool::new(false));
     let most = (whole.len() - (1 << 20)) as u64;
     let early = std::thread::scope(|scope| {
-        let reader = |seed: u64| {
-            let file = open().expect("open what is not known to be damaged");
+        let (whole, began, ended) = (&whole, &began, &ended);
+        let reader = move |seed: u64, file: File| {
             let (mut at, mut read) = (seed, 0);
             let mut bytes = vec![0; 4096];
             while !ended.load(Ordering::Acquire) {
@@ -340,8 +340,12 @@ fn a_large_damaged_member_is_never_read_as_zeros() {
             }
             read
         };
-        let readers: Vec<_> = (1..=3).map(|seed| scope.spawn(move || reader(seed))).collect();
-        while !began.load(Ordering::Acquire) {
+        // Before any of them reads: by then it is not known to be damaged.
+        let files: Vec<File> = (0..3).map(|_| open().expect("open")).collect();
+        let readers: Vec<_> =
+            (1..).zip(files).map(|(seed, file)| scope.spawn(move || reader(seed, file))).collect();
+        let begin = Instant::now();
+        while !began.load(Ordering::Acquire) && begin.elapsed() < Duration::from_secs(20) {
             std::thread::yield_now();
         }
         let read = std::fs::read(&path);
@@ -350,6 +354,7 @@ fn a_large_damaged_member_is_never_read_as_zeros() {
         assert_eq!(read.err().and_then(|error| error.raw_os_error()), Some(libc::EIO));
         readers.into_iter().map(|reader| reader.join().expect("a reader")).sum::<u64>()
     });
+    assert!(early > 0, "nothing was read of it");
     figure(&format!("{early} reads of what turned out damaged, none of them of zeros"));
     let told = open().err().and_then(|error| error.raw_os_error());
     assert_eq!(told, Some(libc::EIO), "it is known now");

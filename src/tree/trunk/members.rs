@@ -57,6 +57,13 @@ struct Busy {
     damaged: HashMap<u32, TreeError>,
 }
 
+impl Busy {
+    fn damage(&self, no: ContentNo) -> TreeError {
+        let found = self.damaged.get(&no.0).cloned();
+        found.unwrap_or_else(|| TreeError::new(Why::Damaged, "it is damaged"))
+    }
+}
+
 /// One member that is being unpacked.
 #[derive(Default)]
 pub(super) struct Job {
@@ -137,6 +144,11 @@ impl Members {
     /// Says whether a member is unpacked and checked, and somebody knows of it.
     pub(super) fn is_filled(&self, no: ContentNo) -> bool {
         self.state(no) == FILLED
+    }
+
+    /// Returns why a member cannot be read by anybody, if that was found.
+    pub(super) fn damage(&self, no: ContentNo) -> Option<TreeError> {
+        (self.state(no) == DAMAGED).then(|| self.busy().damage(no))
     }
 
     /// Returns how far behind its header a stored member begins.
@@ -247,10 +259,7 @@ impl Members {
         let mut busy = self.busy();
         match self.state(no) {
             FILLED | UNUSED => Claim::Filled,
-            DAMAGED => match busy.damaged.get(&no.0) {
-                Some(error) => Claim::Damaged(error.clone()),
-                None => Claim::Damaged(TreeError::new(Why::Damaged, "it is damaged")),
-            },
+            DAMAGED => Claim::Damaged(busy.damage(no)),
             _ => match busy.jobs.get(&no.0) {
                 Some(job) => Claim::Coming(job.clone()),
                 None => Claim::Begun(self.enter(&mut busy, no, content, header)),

@@ -255,6 +255,11 @@ impl State {
         self.blob.progress().max(moved)
     }
 
+    /// Returns why a content cannot be read by anybody, if that was found.
+    pub(super) fn damage(&self, no: ContentNo) -> Option<TreeError> {
+        self.whole()?.members.damage(no)
+    }
+
     /// Says whether every byte of a content is there and checked. Allocates nothing.
     pub(super) fn ready(&self, no: ContentNo, content: Content) -> bool {
         match content.packed {
