@@ -273,11 +273,12 @@ impl Fill {
         }
         let near = NEAR.max((self.rate() * self.latency.as_secs_f64()) as u64);
         let (shared, recovers) = (self.shared.clone(), self.recovers());
-        for range in wanted {
-            let lacking =
-                |plan: &Plan| plan.piece(&range, length, near, |range| shared.blob.missing(range));
+        let lacking = |plan: &Plan, range: &Range<u64>| {
+            plan.piece(range, length, near, |range| shared.blob.missing(range))
+        };
+        for (at, range) in wanted.iter().enumerate() {
             loop {
-                let Some(piece) = lacking(&shared.plan()) else { break };
+                let Some(piece) = lacking(&shared.plan(), range) else { break };
                 let (filling, pieces) = shared.plan().count();
                 if recovers && pieces > 0 {
                     self.turned_away = Some(range.start);
@@ -294,10 +295,13 @@ impl Fill {
                 let outstanding = shared.plan().outstanding() + (piece.end - piece.start);
                 let needed = shared.blob.filled() + outstanding;
                 if let Err(error) = shared.grant.ensure(needed.min(length), GROWTH).await {
-                    return self.refuse(error);
+                    // Whoever waits for what is under way has its room.
+                    let lacked = |range| lacking(&shared.plan(), range);
+                    let lacked: Vec<_> = wanted[at..].iter().filter_map(lacked).collect();
+                    return self.refuse_at(&lacked, error);
                 }
                 // It may have come meanwhile, or come near.
-                let choose = |plan: &Plan| lacking(plan).filter(|now| *now == piece);
+                let choose = |plan: &Plan| lacking(plan, range).filter(|now| *now == piece);
                 if let Some(chosen) = shared.claim(Kind::Piece, choose) {
                     let lane = shared.cache.lanes.enter(&shared.source.url);
                     self.start(lane, Kind::Piece, chosen);

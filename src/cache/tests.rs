@@ -71,6 +71,8 @@ pub(crate) struct Fake {
 pub(crate) enum PartReply {
     /// Serves it out of these bytes.
     Of(Arc<Vec<u8>>),
+    /// An answer whose body comes as it is sent.
+    Slow(mpsc::UnboundedReceiver<Result<bytes::Bytes, Failure>>),
     Changed,
     NotServed,
     /// No usable answer.
@@ -159,6 +161,7 @@ impl Origin for Fake {
                 let _ = body.send(Err(failure(kind)));
                 RangeAnswer::Part(Box::new(Sent(sent)))
             }
+            Some(PartReply::Slow(sent)) => RangeAnswer::Part(Box::new(Sent(sent))),
             Some(PartReply::Changed) => RangeAnswer::Changed,
             Some(PartReply::Unusable) => RangeAnswer::Unusable(failure(FailureKind::BadAnswer)),
             Some(PartReply::Fail(kind)) => {

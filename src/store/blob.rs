@@ -311,6 +311,12 @@ impl Blob {
         end(woken, Some(reason));
     }
 
+    /// As [`refuse`](Blob::refuse), of those alone whose first missing byte lies in `range`.
+    pub fn refuse_at(&self, range: &Range<u64>, reason: &Broken) {
+        let woken = self.lock().waiters.at(range);
+        end(woken, Some(reason));
+    }
+
     /// Marks bytes as present and wakes those who waited for them.
     pub(super) fn fill(&self, range: Range<u64>) {
         let woken = {

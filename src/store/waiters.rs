@@ -83,6 +83,13 @@ impl Waiters {
         numbers.into_iter().filter_map(|n| self.remove(n)).collect()
     }
 
+    /// Takes out those whose first missing byte lies in `range`.
+    pub(super) fn at(&mut self, range: &Range<u64>) -> Vec<Wake> {
+        let window = (range.start, 0)..(range.end, 0);
+        let numbers: Vec<u64> = self.order.range(window).map(|(_, n)| *n).collect();
+        numbers.into_iter().filter_map(|n| self.remove(n)).collect()
+    }
+
     /// Takes out everybody.
     pub(super) fn all(&mut self) -> Vec<Wake> {
         self.order.clear();

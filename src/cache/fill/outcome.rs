@@ -1,5 +1,6 @@
 //! What the end of a connection means for the download.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::carry::Fault;
@@ -223,7 +224,7 @@ impl Fill {
     ///
     /// # Errors
     /// The same, where all is wanted.
-    pub(super) fn refuse(&mut self, error: OpenError) -> Result<(), OpenError> {
+    fn refuse(&mut self, error: OpenError) -> Result<(), OpenError> {
         if !self.asking.was_ahead() || self.wants_all() {
             return Err(error);
         }
@@ -233,6 +234,24 @@ impl Fill {
         // Who asks next has not waited yet.
         self.recovering = Some((self.shared.brought(), None));
         self.asking.ranges_again();
+        Ok(())
+    }
+
+    /// As [`refuse`](Fill::refuse), of those alone who wait for bytes in these ranges.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) fn refuse_at(
+        &self,
+        ranges: &[Range<u64>],
+        error: OpenError,
+    ) -> Result<(), OpenError> {
+        if self.wants_all() {
+            return Err(error);
+        }
+        tracing::warn!(name = %self.shared.entry.name(), why = error.why.as_str(), %error, "a part could not be fetched");
+        let reason = error.broken();
+        ranges.iter().for_each(|range| self.shared.blob.refuse_at(range, &reason));
         Ok(())
     }
 

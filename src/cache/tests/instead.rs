@@ -22,6 +22,7 @@ async fn begun() -> (Rig, Opened) {
 async fn begun_within(limits: Limits) -> (Rig, Opened) {
     let on_read = Source { fill: crate::source::Fill::OnRead, ..source("http://h/a") };
     let rig = Rig::with(limits, table([("a", on_read), ("b", source("http://h/b"))]));
+    rig.origin.connections.store(2, Ordering::Relaxed);
     rig.origin.parts.lock().unwrap().push_back(PartReply::Of(bytes()));
     let beginning = Head { part: Some(0..BEGINNING as u64), ..ranged() };
     rig.will(Reply::Body(beginning, bytes()[..BEGINNING].to_vec()));
@@ -141,4 +142,27 @@ async fn no_room_for_a_range_is_not_the_end_of_what_is_there() {
     drop(held);
     rig.origin.parts.lock().unwrap().push_back(PartReply::Of(bytes()));
     blob.wait_for(rest, STALL).await.unwrap();
+}
+
+/// Its room was there when it was asked for.
+#[tokio::test]
+async fn no_room_for_a_range_is_nothing_to_who_waits_for_another() {
+    let (rig, opened) = begun_within(Limits { quota: 4 * MIB, hard: 4 * MIB, min_free: 0 }).await;
+    rig.will(found("1", &vec![0; 11 << 18]));
+    let held = rig.open("b").await.unwrap();
+    committed(&held).await;
+    let (part, sent) = mpsc::unbounded_channel();
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Slow(sent));
+    let blob = opened.version.blob.clone();
+    let first = tokio::spawn(async move { blob.wait_for(1 << 18..(1 << 18) + 10, STALL).await });
+    until("it to be asked for", || rig.origin.ranges.lock().unwrap().len() == 2).await;
+    let blob = &opened.version.blob;
+    let refused = blob.wait_for((3 << 19)..LEN as u64, STALL).await;
+    assert!(matches!(refused, Err(crate::store::WaitError::Broken(_))), "{refused:?}");
+    let bytes = bytes();
+    let asked = rig.origin.ranges.lock().unwrap()[1].clone();
+    part.send(Ok(bytes::Bytes::copy_from_slice(&bytes[asked.start as usize..asked.end as usize])))
+        .unwrap();
+    drop(part);
+    first.await.unwrap().unwrap();
 }
