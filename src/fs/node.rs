@@ -187,9 +187,11 @@ impl Node {
         }
     }
 
-    /// Says whether the inode keeps its blob for the kernel already.
-    pub(super) fn is_referred(&self) -> bool {
-        self.state().reference.is_some()
+    /// Says whether the inode keeps this blob for the kernel already.
+    pub(super) fn refers_to(&self, blob: BlobId) -> bool {
+        let state = self.state();
+        let bound = state.version.as_ref().filter(|version| version.blob.id() == blob);
+        state.reference.is_some() && bound.is_some()
     }
 
     /// Files one more handle, and says how the kernel is to serve it; `None` if the inode stands for

@@ -79,17 +79,23 @@ impl Fs {
             Some(file) => file,
             None => open_blob(node.entry(), &version).await?,
         };
+        let length = version.blob.length();
         if node.was_another(&version) {
-            // What was shown of it before was of a body that never came.
+            // What was shown of it before was of a body that never came, its length too.
             self.cache.tell_stale(node.ino()).await;
+            if let Some(length) = length {
+                self.cache.tell_size(node.ino(), length).await;
+                node.is_sized();
+            }
         }
-        if let Some(length) = version.blob.length() {
+        if let Some(length) = length {
             // Where its LOOKUP could not say: a mapping needs it, and nothing asks on its behalf.
             node.sized(|| self.cache.tell_size(node.ino(), length)).await;
         }
-        let reference = match node.is_referred() {
+        let blob = version.blob.id();
+        let reference = match node.refers_to(blob) {
             true => None,
-            false => self.cache.ledger().refer(version.blob.id()),
+            false => self.cache.ledger().refer(blob),
         };
         // Nothing may wait from here on: a caller who gives up would leave the handle behind.
         Ok(node.admit(version, file, pin, reference))

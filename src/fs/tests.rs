@@ -149,6 +149,31 @@ async fn a_held_inode_keeps_its_version_and_a_path_gets_the_new_one() {
     assert_eq!(rig.asked(), 2);
 }
 
+/// As a bind mount holds it: what its inode was bound to broke, and it took another version.
+#[tokio::test]
+async fn an_inode_that_takes_another_version_keeps_that() {
+    let (rig, fs) = mounted(source("http://h/a"));
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(head(Some("1"), Some(3)), sent));
+    let (ino, _) = look(&fs, "a");
+    fs.open(ino).await.unwrap();
+    let broken = rig.entry("a").version().unwrap();
+    body.send(Err(failure(FailureKind::Status))).unwrap();
+    until("the download to break", || broken.blob.broken().is_some()).await;
+    fs.release(ino);
+    later().await;
+    rig.will(found("2", b"two"));
+    fs.open(ino).await.unwrap();
+    let version = rig.entry("a").version().unwrap();
+    until("the commit", || version.complete()).await;
+    fs.release(ino);
+    until("the pins to fall", || rig.cache.ledger().balance().pins == 0).await;
+    drop(rig.cache.ledger().evict(version.blob.id()));
+    assert_eq!(rig.cache.ledger().balance().condemned, 0, "the kernel holds it");
+    fs.open(ino).await.unwrap();
+    assert_eq!(read(&fs, ino, 0).await.unwrap(), b"two");
+}
+
 #[tokio::test]
 async fn lookups_and_what_is_declared_ask_nothing() {
     let (rig, fs) = mounted(Source { size: Some(3), ..source("http://h/a") });
