@@ -421,9 +421,33 @@ async fn verify(cache: &Arc<Cache>, mut permit: Permit, version: Arc<Version>) {
             replace(cache, permit, version).await;
         }
         Ok(Ok(Checked::Damaged)) => discard(cache, permit, version, "checksums differ").await,
+        Ok(Err(error)) if passing(&error) => {
+            let error =
+                OpenError::disk(&format!("{}: cannot check its blob", entry.name()), &error);
+            tracing::warn!(name = %entry.name(), %error, "not verified");
+            permit.settle(|state| state.failed(&error, REMEMBERED));
+            permit.answer(Err(error));
+        }
         Ok(Err(error)) => discard(cache, permit, version, &error.to_string()).await,
         Err(stopping) => tracing::debug!(%stopping, "not verified"),
     }
+}
+
+/// Says whether an error tells of this moment or of the way to a disk, and nothing of the bytes on it.
+fn passing(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOMEM
+                | libc::ENOBUFS
+                | libc::EAGAIN
+                | libc::EINTR
+                | libc::ESTALE
+                | libc::ETIMEDOUT
+        )
+    )
 }
 
 enum Checked {
