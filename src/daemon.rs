@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::cache::{Cache, Limits, Timing};
 use crate::catalog::{self, Catalogs, Download, Rules, Secrets};
@@ -272,8 +273,13 @@ async fn announce(mounted: &Arc<Mountpoint>, notifier: &Notifier) -> Result<(), 
 
 async fn detach(mounted: Arc<Mountpoint>, handles: usize) -> Result<(), DaemonError> {
     let shown = mounted.path().display().to_string();
-    let detached = tokio::task::spawn_blocking(move || mounted.detach(handles)).await;
-    let detached = detached.map_err(DaemonError::failed)??;
+    let (sender, detached) = oneshot::channel();
+    // A thread of its own: those for blocking work may all hang in some filesystem.
+    std::thread::Builder::new()
+        .name("unmount".to_owned())
+        .spawn(move || drop(sender.send(mounted.detach(handles))))
+        .map_err(DaemonError::failed)?;
+    let detached = detached.await.map_err(DaemonError::failed)??;
     if detached.lazily && detached.holders == 0 {
         tracing::warn!(
             mountpoint = shown,
@@ -313,9 +319,22 @@ impl Signals {
     }
 }
 
-type Session = tokio::task::JoinHandle<std::io::Result<()>>;
+type Session = JoinHandle<std::io::Result<()>>;
+
+/// Waits for the end of a reading; for ever, where there is none.
+async fn done(reading: &mut Option<JoinHandle<()>>) -> Result<(), JoinError> {
+    match reading {
+        Some(reading) => reading.await,
+        None => std::future::pending().await,
+    }
+}
 
 impl Daemon {
+    fn read_again(self: &Arc<Self>) -> JoinHandle<()> {
+        let daemon = self.clone();
+        tokio::task::spawn_blocking(move || drop(daemon.reread()))
+    }
+
     /// Serves until told to stop, or until the mount is gone.
     async fn until_told(
         self: &Arc<Self>,
@@ -324,6 +343,8 @@ impl Daemon {
         mut session: Session,
         notifier: &Notifier,
     ) -> Result<(), DaemonError> {
+        // Beside the loop: a filesystem that hangs must not keep us from being told to stop.
+        let (mut reading, mut again) = (None, false);
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => break tracing::info!("SIGTERM: stopping"),
@@ -331,12 +352,22 @@ impl Daemon {
                 _ = stopped.wait_for(|stop| *stop) => break tracing::info!("told to stop"),
                 _ = signals.hangup.recv() => {
                     notifier.send(&Notice::Reloading(sys::monotonic()));
-                    let daemon = self.clone();
-                    let read = tokio::task::spawn_blocking(move || drop(daemon.reread()));
-                    if let Err(error) = read.await {
+                    match reading {
+                        Some(_) => again = true,
+                        None => reading = Some(self.read_again()),
+                    }
+                }
+                read = done(&mut reading) => {
+                    if let Err(error) = read {
                         tracing::error!(%error, "the catalogs were not read");
                     }
-                    notifier.send(&Notice::Ready);
+                    match std::mem::take(&mut again) {
+                        true => reading = Some(self.read_again()),
+                        false => {
+                            reading = None;
+                            notifier.send(&Notice::Ready);
+                        }
+                    }
                 }
                 ended = &mut session => {
                     return match ended {
