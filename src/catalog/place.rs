@@ -115,5 +115,6 @@ pub(super) fn read(path: &Path) -> io::Result<(Vec<u8>, SystemTime)> {
     if meta.len() > LONGEST {
         return Err(io::Error::other("it is longer than 64 MiB"));
     }
-    Ok((std::fs::read(path)?, meta.modified()?))
+    // Some filesystems give a time before 1970 where they have none; it cannot be remembered.
+    Ok((std::fs::read(path)?, meta.modified()?.max(SystemTime::UNIX_EPOCH)))
 }
