@@ -2,12 +2,13 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 use super::layout::{FORMAT, Layout};
 use super::lock::{self, Lock, Taken};
 use super::{StoreError, durable};
+use crate::sys;
 
 /// Makes the directories that are missing and takes the lock. Returns also whether the store is a
 /// new one. Blocks on the disk.
@@ -109,11 +110,27 @@ fn make_dir(path: &Path) -> Result<bool, Made> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Made::NoParent),
         // mkdir(2) may say that the filesystem is read-only before it says that the name exists.
         Err(e) => match fs::metadata(path) {
-            Ok(meta) if meta.is_dir() => Ok(false),
+            Ok(meta) if meta.is_dir() => owned(path, &meta).map(|()| false),
             Ok(_) => Err(Made::Unusable(unusable(path, &io::ErrorKind::NotADirectory.into()))),
             Err(_) => Err(Made::Unusable(unusable(path, &e))),
         },
     }
+}
+
+/// Refuses a directory in which somebody else could make or replace files: they could have us write
+/// elsewhere, by way of symbolic links, or serve what they like.
+fn owned(path: &Path, meta: &fs::Metadata) -> Result<(), Made> {
+    let why = if ![0, sys::uid()].contains(&meta.uid()) {
+        format!("belongs to the user {}", meta.uid())
+    } else if meta.mode() & 0o002 != 0 {
+        format!("may be written by everybody (its mode is {:o})", meta.mode() & 0o7777)
+    } else {
+        return Ok(());
+    };
+    Err(Made::Unusable(StoreError(format!(
+        "the store path {} {why}, and whoever can write there can have files replaced and read; make it a directory of the daemon's own user that others cannot write, or choose another one with --store",
+        path.display()
+    ))))
 }
 
 /// Refuses a store that another version of the program has made.

@@ -171,6 +171,15 @@ fn places_that_cannot_work_are_refused() {
         &["mount", &places.mnt, "--store", "/proc/self/store", "--control", &places.control],
         &["/proc/self/store"],
     );
+    let open = places.dir.path().join("open to all");
+    std::fs::create_dir(&open).expect("make a directory");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(&open, mode).expect("open it");
+    refused(
+        CANNOT,
+        &["mount", &places.mnt, "--store", text(&open), "--control", &places.control],
+        &["the store path", "open to all", "written by everybody", "777", "--store"],
+    );
     places.refused(&["--quota", "900TB"], &["900TB", "disk"]);
 }
 
