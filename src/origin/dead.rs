@@ -1,7 +1,6 @@
 //! The memory of origins that could not be connected to.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +15,9 @@ use super::retry::Hope;
 /// How long an origin is remembered after its last failure, when nobody asks for it any more.
 const FORGET: Duration = Duration::from_secs(60);
 
+/// How many URLs of an origin are known one by one.
+const PATHS: usize = 256;
+
 /// The breakers of all origins (scheme, host, port) that could not be connected to and have not
 /// answered since.
 #[derive(Debug)]
@@ -27,48 +29,78 @@ pub(super) struct Dead {
 }
 
 /// What is known of one origin.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Known {
-    breaker: Breaker,
-    concerns: Concerns,
-    /// It has answered for other URLs since, so it is there.
-    answers: bool,
+    /// Whether connections can be made, or end whatever is asked for.
+    whole: Option<Breaker>,
+    /// The latter.
+    ends_all: bool,
+    /// By path: connections were made, and ended before an answer began. That may be the fault of what
+    /// was asked for.
+    paths: HashMap<Box<str>, Silent>,
 }
 
-/// Which URLs of an origin the failures tell of.
 #[derive(Debug)]
-enum Concerns {
-    /// Those with one of these paths: connections were made, and ended before an answer began. That
-    /// may be the fault of what was asked for.
-    Paths(Vec<Box<str>>),
-    /// All: a connection could not be made, or ended for many.
-    All,
+struct Silent {
+    breaker: Breaker,
+    /// Something else was answered since its connection ended last.
+    others_answered: bool,
 }
 
-impl Concerns {
-    fn hold(&self, url: &Url) -> bool {
-        match self {
-            Concerns::Paths(paths) => paths.iter().any(|path| **path == *url.path()),
-            Concerns::All => true,
+impl Known {
+    /// Forgets what nobody has asked for; says whether anything is left.
+    fn keep_recent(&mut self, now: Instant) -> bool {
+        self.whole.take_if(|breaker| breaker.age(now) >= FORGET);
+        self.paths.retain(|_, silent| silent.breaker.age(now) < FORGET);
+        self.whole.is_some() || !self.paths.is_empty()
+    }
+
+    /// Counts a connection that could not be made; says whether that opened the circuit.
+    fn not_connected(&mut self, why: &str, rules: &Rules, now: Instant) -> bool {
+        match &mut self.whole {
+            Some(breaker) => breaker.failed(why, rules, now),
+            None => {
+                self.ends_all = false;
+                self.whole.insert(Breaker::new(why, rules, now)).is_open()
+            }
         }
     }
 
-    /// Notes that the connection for a URL has ended.
-    fn add(&mut self, url: &Url) {
-        if let Concerns::Paths(paths) = self
-            && !paths.iter().any(|path| **path == *url.path())
-        {
-            paths.push(url.path().into());
+    /// Counts a connection for a URL that ended without an answer; says whether that opened the
+    /// circuit of the URL, and whether that of the origin.
+    fn not_answered(&mut self, url: &Url, why: &str, rules: &Rules, now: Instant) -> (bool, bool) {
+        match &mut self.whole {
+            // The end of a probe.
+            Some(breaker) if self.ends_all => drop(breaker.failed(why, rules, now)),
+            // Somebody is there.
+            whole => *whole = None,
         }
-    }
-
-    fn are_some(&self) -> bool {
-        matches!(self, Concerns::Paths(_))
-    }
-
-    /// Says whether they are so many that it is the origin which does not answer.
-    fn are_many(&self, many: u32) -> bool {
-        matches!(self, Concerns::Paths(paths) if paths.len() >= many as usize)
+        let room = self.paths.len() < PATHS;
+        let opened = match self.paths.get_mut(url.path()) {
+            Some(silent) => {
+                silent.others_answered = false;
+                silent.breaker.failed(why, rules, now)
+            }
+            None if room => {
+                let breaker = Breaker::new(why, rules, now);
+                let opened = breaker.is_open();
+                self.paths.insert(url.path().into(), Silent { breaker, others_answered: false });
+                opened
+            }
+            None => false,
+        };
+        // Of so many it is the origin that does not answer.
+        let many = self.paths.values().filter(|silent| !silent.others_answered).count();
+        if self.whole.is_some() || many < (rules.after as usize).max(2) {
+            return (opened, false);
+        }
+        let mut whole = Breaker::new(why, rules, now);
+        while !whole.is_open() {
+            whole.failed(why, rules, now);
+        }
+        self.whole = Some(whole);
+        self.ends_all = true;
+        (false, true)
     }
 }
 
@@ -86,9 +118,15 @@ impl Dead {
         if !self.any.load(Relaxed) {
             return Ok(());
         }
-        match self.lock().get_mut(&url.origin()) {
-            Some(known) if known.concerns.hold(url) => known.breaker.admit(asker, &self.rules, now),
-            _ => Ok(()),
+        let mut seen = self.lock();
+        let Some(known) = seen.get_mut(&url.origin()) else { return Ok(()) };
+        // The URL first: what it holds back is no probe of the origin.
+        if let Some(silent) = known.paths.get_mut(url.path()) {
+            silent.breaker.admit(asker, &self.rules, now)?;
+        }
+        match &mut known.whole {
+            Some(breaker) => breaker.admit(asker, &self.rules, now),
+            None => Ok(()),
         }
     }
 
@@ -107,113 +145,81 @@ impl Dead {
         }
     }
 
+    /// Counts a failure; `ended` says that a connection had been made.
     fn count(&self, url: &Url, why: &str, ended: bool, now: Instant) {
-        let origin = url.origin();
         let mut seen = self.lock();
-        seen.retain(|_, known| known.breaker.age(now) < FORGET);
-        let begun = || Known {
-            breaker: Breaker::new(why, &self.rules, now),
-            concerns: if ended { Concerns::Paths(Vec::new()) } else { Concerns::All },
-            answers: false,
+        seen.retain(|_, known| known.keep_recent(now));
+        let known = seen.entry(url.origin()).or_default();
+        let (url_opened, opened) = match ended {
+            true => known.not_answered(url, why, &self.rules, now),
+            false => (false, known.not_connected(why, &self.rules, now)),
         };
-        let (known, mut opened) = match seen.entry(origin.clone()) {
-            // What is known of some URLs says nothing of whether connections can be made.
-            Entry::Occupied(known) if !ended && known.get().concerns.are_some() => {
-                let known = known.into_mut();
-                *known = begun();
-                let opened = known.breaker.is_open();
-                (known, opened)
-            }
-            Entry::Occupied(known) => {
-                let known = known.into_mut();
-                let opened = known.breaker.failed(why, &self.rules, now);
-                (known, opened)
-            }
-            Entry::Vacant(vacant) => {
-                let known = vacant.insert(begun());
-                let opened = known.breaker.is_open();
-                (known, opened)
-            }
-        };
-        known.concerns.add(url);
-        if known.concerns.are_many(self.rules.after) && !known.answers {
-            known.concerns = Concerns::All;
-            opened = known.breaker.is_open();
-        }
-        let some = known.concerns.are_some();
         self.any.store(true, Relaxed);
         drop(seen);
-        let origin = origin.ascii_serialization();
-        match (opened, some) {
-            (false, _) => {}
-            (true, false) => {
-                tracing::warn!(
-                    origin,
-                    why,
-                    "the origin is away: it is asked now and then only, until it answers"
-                );
-            }
-            (true, true) => {
-                tracing::warn!(
-                    origin,
-                    why,
-                    "the origin does not answer for a URL: it is asked for that now and then only"
-                );
-            }
+        let origin = url.origin().ascii_serialization();
+        if opened {
+            tracing::warn!(
+                origin,
+                why,
+                "the origin is away: it is asked now and then only, until it answers"
+            );
+        } else if url_opened {
+            tracing::warn!(
+                origin,
+                why,
+                "the origin does not answer for a URL: it is asked for that now and then only"
+            );
         }
     }
 
     /// Notes that a question to an origin was given up because no connection came about.
     pub(super) fn gave_up(&self, url: &Url, now: Instant) {
-        if let Some(known) = self.lock().get_mut(&url.origin()) {
-            known.breaker.gave_up(&self.rules, now);
+        let mut seen = self.lock();
+        if let Some(breaker) = seen.get_mut(&url.origin()).and_then(|known| known.whole.as_mut()) {
+            breaker.gave_up(&self.rules, now);
         }
     }
 
-    /// Forgets an origin that has answered; not what is known of other URLs than this.
+    /// Notes that a URL was answered: its origin is there. Of other URLs that says nothing.
     pub(super) fn clear(&self, url: &Url) {
         if !self.any.load(Relaxed) {
             return;
         }
         let mut seen = self.lock();
-        if let Some(known) = seen.get_mut(&url.origin())
-            && !known.concerns.hold(url)
-            && known.breaker.age(Instant::now()) < FORGET
-        {
-            known.answers = true;
-            return;
+        let Some(known) = seen.get_mut(&url.origin()) else { return };
+        let whole = known.whole.take();
+        known.paths.remove(url.path());
+        known.paths.values_mut().for_each(|silent| silent.others_answered = true);
+        if !known.keep_recent(Instant::now()) {
+            seen.remove(&url.origin());
         }
-        let known = seen.remove(&url.origin());
         self.any.store(!seen.is_empty(), Relaxed);
         drop(seen);
-        if known.is_some_and(|known| known.breaker.is_open()) {
+        if whole.is_some_and(|breaker| breaker.is_open()) {
             let origin = url.origin().ascii_serialization();
             tracing::info!(origin, "the origin answers again");
         }
     }
 
-    /// Returns a sentence for each origin whose circuit is open, in the order of their names; none
-    /// for one that nobody has asked for a while.
+    /// Returns a sentence for each origin whose circuit, or that of a URL of it, is open, in the order
+    /// of their names; none for one that nobody has asked for a while.
     pub(super) fn away(&self, now: Instant) -> Vec<String> {
-        let seen = self.lock();
-        let open = seen
-            .iter()
-            .filter(|(_, Known { breaker, .. })| breaker.is_open() && breaker.age(now) < FORGET);
-        let mut told: Vec<_> = open
-            .map(|(origin, Known { breaker, concerns, .. })| {
-                let origin = origin.ascii_serialization();
-                let (why, every) = (breaker.why(), self.rules.probe_every.as_secs());
-                match concerns {
-                    Concerns::All => {
-                        format!("{origin} is away ({why}); it is asked every {every} s")
-                    }
-                    Concerns::Paths(paths) => format!(
-                        "{origin} does not answer for {} of its URLs ({why}); it is asked for them every {every} s",
-                        paths.len()
-                    ),
-                }
-            })
-            .collect();
+        let every = self.rules.probe_every.as_secs();
+        let open = |breaker: &&Breaker| breaker.is_open() && breaker.age(now) < FORGET;
+        let mut told = Vec::new();
+        for (origin, known) in &*self.lock() {
+            let origin = origin.ascii_serialization();
+            let mut silent = known.paths.values().map(|silent| &silent.breaker).filter(open);
+            if let Some(breaker) = known.whole.as_ref().filter(open) {
+                let why = breaker.why();
+                told.push(format!("{origin} is away ({why}); it is asked every {every} s"));
+            } else if let Some(first) = silent.next() {
+                let (why, urls) = (first.why(), 1 + silent.count());
+                told.push(format!(
+                    "{origin} does not answer for {urls} of its URLs ({why}); it is asked for each every {every} s"
+                ));
+            }
+        }
         told.sort_unstable();
         told
     }
@@ -309,38 +315,48 @@ mod tests {
         let dead = Dead::new(Rules { after: 3, ..dead().rules });
         let start = Instant::now();
         let ended = fault(FailureKind::BadAnswer, Hope::Reset);
-        let admits = |text| dead.admit(&url(text), Asker::Other, start).is_ok();
+        let refused = fault(FailureKind::Unreachable, Hope::Connect);
+        let admits = |path| {
+            let url = url(&format!("http://a/{path}"));
+            dead.admit(&url, Asker::Other, start).is_ok()
+        };
+        let fails =
+            |path, fault| dead.failed(&url(&format!("http://a/{path}")), fault, false, start);
+        let answers = |path| dead.clear(&url(&format!("http://a/{path}")));
         for _ in 0..9 {
-            dead.failed(&url("http://a/bad"), &ended, false, start);
+            fails("bad", &ended);
         }
-        assert!(!admits("http://a/bad?again") && admits("http://a/good"));
+        assert!(!admits("bad?again") && admits("good"));
         let told = dead.away(start);
         assert!(told[0].contains("does not answer for 1 of its URLs"), "{told:?}");
-        dead.failed(&url("http://a/worse"), &ended, false, start);
-        assert!(!admits("http://a/worse") && admits("http://a/good"));
-        // Of so many it is the origin's.
-        dead.failed(&url("http://a/worst"), &ended, false, start);
-        assert!(!admits("http://a/good"));
-
-        dead.clear(&url("http://a/good"));
-        assert!(dead.away(start).is_empty(), "it is there");
-
-        // While it answers for others it is not away, for however many it does not.
-        dead.failed(&url("http://a/0"), &ended, false, start);
-        dead.clear(&url("http://a/good"));
-        for path in ["1", "2", "3", "4"] {
-            dead.failed(&url(&format!("http://a/{path}")), &ended, false, start);
-        }
-        assert!(!admits("http://a/0") && !admits("http://a/4") && admits("http://a/good"));
-        dead.clear(&url("http://a/good"));
-        assert!(!admits("http://a/0"), "that says nothing of these");
-        // Connections that cannot be made are counted for themselves.
-        let refused = fault(FailureKind::Unreachable, Hope::Connect);
-        dead.failed(&url("http://a/0"), &refused, false, start);
-        assert!(admits("http://a/good"));
+        // Another that fails once is not held for it, nor is the first let go by what others get.
+        fails("worse", &ended);
+        assert!(admits("worse"));
+        answers("good");
+        assert!(!admits("bad") && admits("worse"));
+        // Connections that cannot be made are counted for themselves, and forgotten for themselves.
         for _ in 0..2 {
-            dead.failed(&url("http://a/0"), &refused, false, start);
+            fails("bad", &refused);
+            assert!(admits("good"));
         }
-        assert!(!admits("http://a/good"), "nobody is there");
+        fails("bad", &refused);
+        assert!(!admits("good"), "nobody is there");
+        fails("worse", &ended);
+        assert!(admits("good") && !admits("bad"), "somebody is there");
+        answers("bad");
+        assert!(admits("bad"));
+
+        // Of many that nothing was answered between it is the origin's.
+        for path in ["1", "2", "3"] {
+            answers("good");
+            fails(path, &ended);
+        }
+        assert!(admits("good") && admits("1"));
+        for path in ["1", "2"] {
+            fails(path, &ended);
+        }
+        assert!(!admits("good"));
+        answers("good");
+        assert!(admits("good") && dead.away(start).is_empty());
     }
 }
