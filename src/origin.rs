@@ -39,6 +39,7 @@ mod settings;
 mod settings_error;
 mod stats;
 mod tls;
+mod trails;
 mod verify;
 mod way;
 

@@ -4,6 +4,9 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+/// Stands for the resource of validators where it cannot be told.
+pub const ANY_RESOURCE: &str = "*";
+
 /// The validators of a representation (RFC 9110, section 8.8), byte for byte as received.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Validators {
@@ -14,7 +17,7 @@ pub struct Validators {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_modified: Option<String>,
     /// What tells the resource that gave them from others, where a redirect led away from the one
-    /// that was asked for, and that can be told.
+    /// that was asked for; [`ANY_RESOURCE`] where that cannot be told.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub resource: Option<String>,
 }
@@ -36,10 +39,10 @@ impl Validators {
         self.strong().is_some() && self.strong() == other.strong() && self.same_resource(other)
     }
 
-    /// Says whether both may be of one resource.
+    /// Says whether both are of one resource, or it cannot be told of one of them.
     pub fn same_resource(&self, other: &Validators) -> bool {
-        let known = self.resource.as_ref().zip(other.resource.as_ref());
-        known.is_none_or(|(ours, theirs)| ours == theirs)
+        let (ours, theirs) = (self.resource.as_deref(), other.resource.as_deref());
+        ours == theirs || ours == Some(ANY_RESOURCE) || theirs == Some(ANY_RESOURCE)
     }
 
     /// Returns Last-Modified as a time, if it parses.

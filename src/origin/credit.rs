@@ -1,6 +1,6 @@
-//! What of the answers can be believed: ranges, and where redirects lead.
+//! Which ranges can be had, and which are believed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,8 +26,6 @@ struct Known {
     /// The URLs of which no range is served, and when that was last seen. Others of the same origin
     /// may be served by other means.
     none: HashMap<Url, Instant>,
-    /// The URLs whose redirects lead to another path each time, so that a path tells nothing.
-    wandering: HashSet<Url>,
     /// With how many URLs to look whose time is over.
     sweep_at: usize,
     /// The origins, by scheme, host and port, that gave other bytes under the same strong tag, and
@@ -57,16 +55,6 @@ impl Credit {
             known.none.retain(|_, seen| now.duration_since(*seen) < PAUSE);
             known.sweep_at = 2 * known.none.len();
         }
-    }
-
-    /// Says whether redirects of this URL are known to lead to another path each time.
-    pub(super) fn wanders(&self, url: &Url) -> bool {
-        self.known().wandering.contains(url)
-    }
-
-    /// Notes that they do.
-    pub(super) fn note_wandering(&self, url: &Url) {
-        self.known().wandering.insert(url.clone());
     }
 
     /// Notes a lie. Returns whether it is to be told: not again within a minute.

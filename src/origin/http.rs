@@ -17,6 +17,7 @@ use super::retry::{Hope, Schedule, random};
 use super::settings::OriginSettings;
 use super::settings_error::SettingsError;
 use super::stats::{OriginStats, count};
+use super::trails::Trails;
 use super::{Answer, Ask, Failure, FailureKind, Origin, Patience, RangeAnswer, RangeAsk};
 use crate::source::{Source, shown_url};
 use crate::types::Pending;
@@ -38,6 +39,7 @@ pub struct HttpOrigin {
     budgets: Budgets,
     credit: Credit,
     near: Near,
+    trails: Trails,
     stats: Arc<OriginStats>,
 }
 
@@ -64,6 +66,7 @@ impl HttpOrigin {
             budgets: Budgets::new(allowance),
             credit: Credit::default(),
             near: Near::default(),
+            trails: Trails::default(),
             stats: Arc::default(),
         })
     }
@@ -91,7 +94,7 @@ impl HttpOrigin {
         wants: Wants<'a>,
     ) -> Question<'a> {
         let schedule = Schedule::new(&self.settings, patience);
-        Question { source, patience, wants, started: Instant::now(), schedule, led_to: None }
+        Question { source, patience, wants, started: Instant::now(), schedule, asked_again: false }
     }
 
     /// Asks until `judge` has made an answer of a reply, or there is no hope left.
@@ -118,8 +121,8 @@ impl HttpOrigin {
             if miss.without.is_some_and(|what| question.wants.without(what)) {
                 continue;
             }
-            if let (Some(led_to), None) = (&miss.led_to, &question.led_to) {
-                question.led_to = Some(led_to.clone());
+            if miss.ask_again && !question.asked_again {
+                question.asked_again = true;
                 continue;
             }
             let elapsed = question.started.elapsed();

@@ -71,10 +71,13 @@ impl HttpOrigin {
     ) -> Result<RangeAnswer, Miss> {
         let unusable = |fault| Ok(self.unusable(question, fault));
         let bad = |text| Fault::new(FailureKind::BadAnswer, text);
-        let elsewhere = self.leads_elsewhere(question, &reply, &ask.validators)?;
         match reply.response.status() {
             // Of another resource; its tags say nothing of the version.
-            StatusCode::PARTIAL_CONTENT | StatusCode::OK if elsewhere => Ok(RangeAnswer::Changed),
+            StatusCode::PARTIAL_CONTENT | StatusCode::OK
+                if Self::leads_elsewhere(question, &reply, &ask.validators)? =>
+            {
+                Ok(RangeAnswer::Changed)
+            }
             StatusCode::PARTIAL_CONTENT => match partial::check(&reply.response, ask) {
                 Ok(Fit::Same) => {
                     count(&self.stats.partial);
@@ -131,7 +134,7 @@ impl HttpOrigin {
             return Err(bad("304 Not Modified to a request without a condition").into());
         };
         let headers = reply.response.headers();
-        if self.leads_elsewhere(question, reply, asked)? {
+        if Self::leads_elsewhere(question, reply, asked)? {
             return Err(Miss::without(
                 Hindrance::Condition,
                 bad("304 Not Modified, and the redirect leads elsewhere now"),
@@ -140,9 +143,8 @@ impl HttpOrigin {
         match head::not_modified(asked, headers) {
             Still::Current(mut validators) => {
                 count(&self.stats.not_modified);
-                if self.credit.wanders(&question.source.url) {
-                    validators.resource = None;
-                }
+                // The same, or what cannot be told; that is to be known anew each time.
+                validators.resource.clone_from(&reply.way.resource);
                 let lifetime = Lifetime::read(fields::fields(headers), reply.asked_at, reply.at)
                     .within(reply.way.fresh_for());
                 Ok(Answer::NotModified(Unchanged { validators, lifetime }))
@@ -156,34 +158,20 @@ impl HttpOrigin {
     }
 
     /// Says whether an answer is of another resource than these validators. Before that is believed
-    /// the question is asked once more: a redirect that leads elsewhere each time, to a path that is
-    /// signed or to some mirror, tells nothing by that, and is remembered to.
+    /// the question is asked once more, so that redirects which lead elsewhere each time are found out.
     fn leads_elsewhere(
-        &self,
         question: &Question<'_>,
         reply: &Reply,
         asked: &Validators,
     ) -> Result<bool, Miss> {
-        let url = &question.source.url;
-        let there = &reply.way.resource;
-        let answered = Validators { resource: there.clone(), ..Validators::default() };
-        // A digest tells better.
-        if question.source.digest.is_some()
-            || asked.same_resource(&answered)
-            || self.credit.wanders(url)
-        {
-            return Ok(false);
-        }
-        match &question.led_to {
-            None => {
+        let resource = reply.way.resource.clone();
+        match asked.same_resource(&Validators { resource, ..Validators::default() }) {
+            true => Ok(false),
+            false if question.asked_again => Ok(true),
+            false => {
                 let text = "the redirect leads elsewhere now";
                 let miss = Miss::from(Fault::new(FailureKind::BadAnswer, text));
-                Err(Miss { led_to: there.clone(), ..miss })
-            }
-            Some(before) if Some(before) == there.as_ref() => Ok(true),
-            Some(_) => {
-                self.credit.note_wandering(url);
-                Ok(false)
+                Err(Miss { ask_again: true, ..miss })
             }
         }
     }
@@ -195,11 +183,8 @@ impl HttpOrigin {
         piece: Option<&Piece>,
     ) -> Result<Head, Fault> {
         let Reply { response, asked_at, at, way } = reply;
-        let mut head = head::found(response, piece, *asked_at, *at, way)?;
+        let head = head::found(response, piece, *asked_at, *at, way)?;
         let url = &question.source.url;
-        if self.credit.wanders(url) {
-            head.validators.resource = None;
-        }
         let ranges = head.ranges && self.credit.holds(url);
         let offered = head.offered && self.credit.serves(url, Instant::now());
         Ok(Head { ranges, offered, ..head })

@@ -18,6 +18,7 @@ use crate::origin::retry::Hope;
 use crate::origin::stats::count;
 use crate::origin::way::Way;
 use crate::origin::{FailureKind, Patience, connect, head, request};
+use crate::validators::ANY_RESOURCE;
 
 impl HttpOrigin {
     /// Asks the configured URL, follows redirects, and has `judge` take the head of the first
@@ -31,7 +32,7 @@ impl HttpOrigin {
         let mut url = without_userinfo(&question.source.url);
         let mut reach = Reach::Any;
         let client = self.clients.pick(&url, reach);
-        let mut way = Way::default();
+        let (mut way, began) = (Way::default(), Instant::now());
         let mut private = request::private(client, question.source).await?;
         for _ in 0..=MAX_REDIRECTS {
             self.check_dead(question, &url, first)?;
@@ -39,6 +40,7 @@ impl HttpOrigin {
             question.wants.add_to(&mut headers)?;
             let reply = self.send(question, &url, reach, headers).await?;
             if !is_redirect(reply.response.status()) {
+                self.follow(question, &reply, &mut way, began);
                 return judge(question, Reply { way, ..reply }).map_err(|miss| miss.of(&url));
             }
             let Reply { response, asked_at, at, .. } = reply;
@@ -62,6 +64,19 @@ impl HttpOrigin {
             count(&self.stats.redirects);
         }
         Err(Miss::at(Refused::TooMany.into(), &url))
+    }
+
+    /// Notes where an answer came from, and whether that tells anything: not where the catalog has a
+    /// digest, which tells better, nor where redirects lead to another path each time.
+    fn follow(&self, question: &Question<'_>, reply: &Reply, way: &mut Way, began: Instant) {
+        let (source, status) = (question.source, reply.response.status());
+        let gave = status.is_success() || status == StatusCode::NOT_MODIFIED;
+        let asked = (began, question.asked_again);
+        let led = || self.trails.led(&source.url, way.resource.as_deref(), asked, Instant::now());
+        let wanders = gave && led();
+        if wanders || source.digest.is_some() {
+            way.resource = Some(ANY_RESOURCE.to_owned());
+        }
     }
 
     /// Sends one GET and waits for its head, as long as the question has time. Interim answers

@@ -21,8 +21,8 @@ pub(super) struct Question<'a> {
     pub(super) wants: Wants<'a>,
     pub(super) started: Instant,
     pub(super) schedule: Schedule,
-    /// The other resource that the redirects were first seen to lead to.
-    pub(super) led_to: Option<String>,
+    /// The redirects were seen to lead to another resource, and may lead to yet another.
+    pub(super) asked_again: bool,
 }
 
 impl Question<'_> {
@@ -140,8 +140,8 @@ pub(super) struct Miss {
     pub(super) without: Option<Hindrance>,
     /// Set if the breaker held the request back: for how long it does at least.
     pub(super) held: Option<Duration>,
-    /// The other resource that the redirects led to: to be asked once more, at once.
-    pub(super) led_to: Option<String>,
+    /// The redirects led to another resource: to be asked once more, at once.
+    pub(super) ask_again: bool,
 }
 
 impl Miss {
@@ -163,6 +163,6 @@ impl Miss {
 
 impl From<Fault> for Miss {
     fn from(fault: Fault) -> Miss {
-        Miss { fault, url: None, on_kept: false, without: None, held: None, led_to: None }
+        Miss { fault, url: None, on_kept: false, without: None, held: None, ask_again: false }
     }
 }
