@@ -175,10 +175,11 @@ impl Fs {
 
     /// Returns what is known without asking, for a LOOKUP; the kernel asks for the rest.
     fn attr_now(&self, node: &Node) -> Attr {
-        let known = node.version().and_then(|v| Some((v.blob.length()?, v.shown_at)));
+        let version = node.version();
+        let known = version.as_ref().and_then(|v| Some((v.blob.length()?, v.shown_at)));
         match known.or_else(|| node.entry().promise()) {
             Some((length, shown_at)) => {
-                node.is_sized();
+                node.is_sized(version.map_or_else(|| node.blob(), |v| v.blob.id()));
                 file_attr(node, length, shown_at)
             }
             None => Attr { mode: FILE_MODE_UNSIZED, ..file_attr(node, 0, self.started) },

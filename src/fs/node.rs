@@ -35,8 +35,8 @@ pub struct Node {
     entry: Arc<Entry>,
     /// References of the kernel; changed under the lock of the table.
     lookups: AtomicU64,
-    /// The kernel was told how long the file is.
-    sized: OnceCell<()>,
+    /// Whether the kernel was told how long the file is, and of which blob.
+    sized: Mutex<(BlobId, Arc<OnceCell<()>>)>,
     /// What the kernel side keeps with this inode.
     seat: Arc<OnceLock<Option<Seated>>>,
     state: Mutex<State>,
@@ -100,7 +100,7 @@ impl Node {
             number,
             entry,
             lookups: AtomicU64::new(0),
-            sized: OnceCell::new(),
+            sized: Mutex::new((BlobId(ino.0 / 2), Arc::default())),
             seat: Arc::default(),
             state: Mutex::default(),
         }
@@ -226,15 +226,28 @@ impl Node {
         Some(if whole { How::Whole(Whole { file, seat }) } else { How::Direct })
     }
 
-    /// Has the kernel told how long the file is, once; whoever opens it meanwhile waits for that.
-    pub(super) async fn sized<F: Future<Output = ()>>(&self, tell: impl FnOnce() -> F) {
-        self.sized.get_or_init(tell).await;
+    /// Has the kernel told how long the file is, once for a blob; whoever opens it meanwhile waits for
+    /// that.
+    pub(super) async fn sized<F: Future<Output = ()>>(
+        &self,
+        blob: BlobId,
+        tell: impl FnOnce() -> F,
+    ) {
+        self.sized_cell(blob).get_or_init(tell).await;
     }
 
     /// Notes that the kernel is told how long the file is.
-    pub(super) fn is_sized(&self) {
+    pub(super) fn is_sized(&self, blob: BlobId) {
         // Being told twice does no harm before the first open.
-        let _ = self.sized.set(());
+        let _ = self.sized_cell(blob).set(());
+    }
+
+    fn sized_cell(&self, blob: BlobId) -> Arc<OnceCell<()>> {
+        let mut sized = self.sized.lock().unwrap_or_else(PoisonError::into_inner);
+        if sized.0 != blob {
+            *sized = (blob, Arc::default());
+        }
+        sized.1.clone()
     }
 
     /// Takes one handle off; says whether it was the last. The pin falls with the caller.

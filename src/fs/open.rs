@@ -79,20 +79,15 @@ impl Fs {
             Some(file) => file,
             None => open_blob(node.entry(), &version).await?,
         };
-        let length = version.blob.length();
-        if node.was_another(&version) {
-            // What was shown of it before was of a body that never came, its length too.
-            self.cache.tell_stale(node.ino()).await;
-            if let Some(length) = length {
-                self.cache.tell_size(node.ino(), length).await;
-                node.is_sized();
-            }
-        }
-        if let Some(length) = length {
-            // Where its LOOKUP could not say: a mapping needs it, and nothing asks on its behalf.
-            node.sized(|| self.cache.tell_size(node.ino(), length)).await;
-        }
         let blob = version.blob.id();
+        if node.was_another(&version) {
+            // What was shown of it before was of a body that never came.
+            self.cache.tell_stale(node.ino()).await;
+        }
+        if let Some(length) = version.blob.length() {
+            // Where its LOOKUP could not say: a mapping needs it, and nothing asks on its behalf.
+            node.sized(blob, || self.cache.tell_size(node.ino(), length)).await;
+        }
         let reference = match node.refers_to(blob) {
             true => None,
             false => self.cache.ledger().refer(blob),
