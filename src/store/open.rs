@@ -1,14 +1,13 @@
 //! Finding out whether a directory can be a store, with texts that say what to do if it cannot.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::layout::{FORMAT, Layout};
 use super::lock::{self, Lock, Taken};
 use super::{StoreError, durable};
-use crate::sys;
 
 /// Makes the directories that are missing and takes the lock. Returns also whether the store is a
 /// new one. Blocks on the disk.
@@ -26,6 +25,7 @@ pub(super) fn prepare(dir: &Path, layout: &Layout) -> Result<(Lock, bool), Store
     if let Some(parent) = dir.parent().filter(|_| made) {
         durable::sync_dir(parent).map_err(|e| unusable(parent, &e))?;
     }
+    refuse_others(dir, layout)?;
     let path = layout.lock();
     let lock = match lock::take(&path) {
         Ok(Taken::Ours(lock)) => lock,
@@ -110,27 +110,44 @@ fn make_dir(path: &Path) -> Result<bool, Made> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Made::NoParent),
         // mkdir(2) may say that the filesystem is read-only before it says that the name exists.
         Err(e) => match fs::metadata(path) {
-            Ok(meta) if meta.is_dir() => owned(path, &meta).map(|()| false),
+            Ok(meta) if meta.is_dir() => Ok(false),
             Ok(_) => Err(Made::Unusable(unusable(path, &io::ErrorKind::NotADirectory.into()))),
             Err(_) => Err(Made::Unusable(unusable(path, &e))),
         },
     }
 }
 
-/// Refuses a directory in which somebody else could make or replace files: they could have us write
-/// elsewhere, by way of symbolic links, or serve what they like.
-fn owned(path: &Path, meta: &fs::Metadata) -> Result<(), Made> {
-    let why = if ![0, sys::uid()].contains(&meta.uid()) {
-        format!("belongs to the user {}", meta.uid())
-    } else if meta.mode() & 0o002 != 0 {
-        format!("may be written by everybody (its mode is {:o})", meta.mode() & 0o7777)
-    } else {
-        return Ok(());
-    };
-    Err(Made::Unusable(StoreError(format!(
-        "the store path {} {why}, and whoever can write there can have files replaced and read; make it a directory of the daemon's own user that others cannot write, or choose another one with --store",
-        path.display()
-    ))))
+/// Refuses directories in which somebody else could make or replace files: they could have us write
+/// elsewhere, by way of symbolic links, or serve what they like. Leaves alone what the filesystem
+/// makes up, as it does where it maps users or knows no modes: a file made just now tells.
+fn refuse_others(dir: &Path, layout: &Layout) -> Result<(), StoreError> {
+    let root = layout.root();
+    let probe = root.join(format!("probe-{}", std::process::id()));
+    let make = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&probe);
+    let made = make().or_else(|error| match error.kind() {
+        // Of a predecessor with our number, that was killed here.
+        io::ErrorKind::AlreadyExists => fs::remove_file(&probe).and_then(|()| make()),
+        _ => Err(error),
+    });
+    let ours = made.and_then(|file| file.metadata());
+    let _ = fs::remove_file(&probe);
+    let ours = ours.map_err(|e| unusable(root, &e))?;
+    for path in [dir, root] {
+        let meta = fs::metadata(path).map_err(|e| unusable(path, &e))?;
+        let open = meta.mode() & 0o002 != 0;
+        let why = if ![0, ours.uid()].contains(&meta.uid()) {
+            format!("belongs to the user {}", meta.uid())
+        } else if open && ours.mode() & 0o777 == 0o600 {
+            format!("may be written by everybody (its mode is {:o})", meta.mode() & 0o7777)
+        } else {
+            continue;
+        };
+        return Err(StoreError(format!(
+            "the store path {} {why}, and whoever can write there can have files replaced and read; make it a directory of the daemon's own user that others cannot write, or choose another directory with --store (one inside will do)",
+            path.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Refuses a store that another version of the program has made.
