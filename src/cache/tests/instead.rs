@@ -20,9 +20,13 @@ async fn begun() -> (Rig, Opened) {
 }
 
 async fn begun_within(limits: Limits) -> (Rig, Opened) {
+    begun_over(1, limits).await
+}
+
+async fn begun_over(connections: usize, limits: Limits) -> (Rig, Opened) {
     let on_read = Source { fill: crate::source::Fill::OnRead, ..source("http://h/a") };
     let rig = Rig::with(limits, table([("a", on_read), ("b", source("http://h/b"))]));
-    rig.origin.connections.store(2, Ordering::Relaxed);
+    rig.origin.connections.store(connections, Ordering::Relaxed);
     rig.origin.parts.lock().unwrap().push_back(PartReply::Of(bytes()));
     let beginning = Head { part: Some(0..BEGINNING as u64), ..ranged() };
     rig.will(Reply::Body(beginning, bytes()[..BEGINNING].to_vec()));
@@ -147,7 +151,8 @@ async fn no_room_for_a_range_is_not_the_end_of_what_is_there() {
 /// Its room was there when it was asked for.
 #[tokio::test]
 async fn no_room_for_a_range_is_nothing_to_who_waits_for_another() {
-    let (rig, opened) = begun_within(Limits { quota: 4 * MIB, hard: 4 * MIB, min_free: 0 }).await;
+    let limits = Limits { quota: 4 * MIB, hard: 4 * MIB, min_free: 0 };
+    let (rig, opened) = begun_over(2, limits).await;
     rig.will(found("1", &vec![0; 11 << 18]));
     let held = rig.open("b").await.unwrap();
     committed(&held).await;
