@@ -74,7 +74,7 @@ impl From<MountError> for DemoError {
     }
 }
 
-/// Runs the tour, some 20 seconds; with `stay`, or on a terminal, the mount then stays until a
+/// Runs the tour, some ten seconds; with `stay`, or on a terminal, the mount then stays until a
 /// signal. Whatever happens, the mount, its processes and its directory are gone at the end.
 ///
 /// # Errors
