@@ -73,8 +73,7 @@ impl HttpOrigin {
         let gave = status.is_success() || status == StatusCode::NOT_MODIFIED;
         let asked = (began, question.asked_again);
         let led = || self.trails.led(&source.url, way.resource.as_deref(), asked, Instant::now());
-        let wanders = gave && led();
-        if wanders || source.digest.is_some() {
+        if source.digest.is_some() || (gave && led()) {
             way.resource = Some(ANY_RESOURCE.to_owned());
         }
     }
