@@ -56,6 +56,9 @@ use nodeid::{Place, place};
 /// How long the kernel may keep what changes only when we say so.
 pub const LONG: Duration = Duration::from_secs(3600);
 
+/// The longest name there can be, in bytes.
+pub const LONGEST_NAME: usize = 255;
+
 /// What kind of thing an inode is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -229,6 +232,10 @@ impl Fs {
     /// # Errors
     /// ENOENT for an unknown name; no request is made.
     pub fn lookup(&self, parent: Ino, name: &OsStr) -> Option<Result<Looked, Refused>> {
+        if name.len() > LONGEST_NAME {
+            // The kernel lets longer ones through.
+            return Some(Err(Refused::Errno(libc::ENAMETOOLONG)));
+        }
         match place(parent) {
             Place::Root => self.lookup_name(name),
             Place::Name => Some(Err(Refused::Errno(libc::ENOTDIR))),
@@ -288,6 +295,24 @@ impl Fs {
     fn root_attr(&self) -> Attr {
         let (number, kind, time) = (Ino::ROOT.0, Kind::Directory, self.started);
         Attr { number, kind, size: 0, mode: 0o555, links: 2, time }
+    }
+
+    /// Says whether access(2) may be granted: everything is readable by all, a directory and a file
+    /// of the root can be entered and run, and a member of an archive that is executable there. Who
+    /// changes the working directory asks, too.
+    ///
+    /// # Errors
+    /// EACCES; of a member, what [`getattr`](Fs::getattr) says.
+    pub async fn access(&self, ino: Ino, mask: i32) -> Result<(), Refused> {
+        let writable = mask & libc::W_OK != 0;
+        let runs = match place(ino) {
+            Place::Tree(number, node) if mask & libc::X_OK != 0 => {
+                let (attr, _) = self.member_attr(&self.crown(number)?, node).await?;
+                attr.kind != Kind::File || attr.mode & 0o111 != 0
+            }
+            _ => true,
+        };
+        if writable || !runs { Err(Refused::Errno(libc::EACCES)) } else { Ok(()) }
     }
 
     /// Returns where a symbolic link points; waits where an archive holds that as a file's bytes.

@@ -83,6 +83,10 @@ pub trait Origin: Send + Sync + 'static {
     /// its [`Head::ranges`] are false, and [`range`](Origin::range) answers
     /// [`RangeAnswer::NotServed`] without asking. Counted and logged here.
     fn lied(&self, source: &Source);
+
+    /// Notes that the origin of a source goes back and forth between versions: for an hour its
+    /// [`Head::ranges`] are false, as above. Logged here.
+    fn wavers(&self, source: &Source);
 }
 
 /// One question to an origin.

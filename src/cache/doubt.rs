@@ -1,11 +1,21 @@
 //! What is held against a version that could not be had whole, until it is asked for again.
 
+use std::time::{Duration, Instant};
+
 use super::error::OpenError;
-use super::version::Version;
 use crate::digest::Digest;
 use crate::metrics::Refusal;
 use crate::origin::Head;
 use crate::source::Source;
+
+/// What is offered and then is another within this time is to come in one answer the next time.
+const SOON: Duration = Duration::from_secs(10);
+
+/// How long a version is remembered that the origin offered and then had another one for.
+const LEFT: Duration = Duration::from_secs(3600);
+
+/// How many of them are.
+const LEFT_AT_MOST: usize = 8;
 
 /// Which version an answer claims to bring: its strong tag, its length where that is announced, and
 /// the digest that it is to have.
@@ -23,17 +33,37 @@ pub(super) enum Doubt {
     /// Several answers brought its bytes, and these do not have the digest: one of the answers is
     /// wrong, or the digest is. One answer will tell.
     Pieces(Claim),
-    /// The origin said that it had another one meanwhile. Of an origin that says so each time and
-    /// goes on to offer it, it is no reason to withhold the copy at hand.
-    Changed(Claim),
-    /// It did so again. What one answer brings cannot change in the middle.
-    Fickle(Claim),
+    /// The origin had another one a moment after it offered it, or offers it again and again. What
+    /// one answer brings cannot change in the middle.
+    Fickle,
+}
+
+/// The versions that an origin offered lately, and had another one for before they were whole.
+///
+/// One that offers such a version again goes back and forth: several servers with tags of their own
+/// behind one name, as a rule. That is no reason to withhold the copy at hand.
+#[derive(Debug, Default)]
+pub(super) struct Left(Vec<(Instant, Claim)>);
+
+impl Left {
+    /// Adds a version. Says whether it was left before it was offered this time, within an hour.
+    fn again(&mut self, claim: &Claim, offered: Instant, now: Instant) -> bool {
+        self.0.retain(|(at, _)| now.duration_since(*at) < LEFT);
+        let before = |(at, before): &(Instant, Claim)| *at < offered && before.looks_like(claim);
+        let again = self.0.iter().any(before);
+        self.0.retain(|(_, before)| !before.looks_like(claim));
+        if self.0.len() == LEFT_AT_MOST {
+            self.0.remove(0);
+        }
+        self.0.push((now, claim.clone()));
+        again
+    }
 }
 
 impl Doubt {
     /// Says whether the next question is for all in one answer.
     pub(super) fn wants_whole(&self) -> bool {
-        matches!(self, Doubt::Pieces(_) | Doubt::Fickle(_))
+        matches!(self, Doubt::Pieces(_) | Doubt::Fickle)
     }
 }
 
@@ -60,13 +90,15 @@ pub(super) fn expected(source: &Source, head: &Head) -> Option<Digest> {
 /// A version on its way, and what was held against it before. What is held now is its entry's.
 pub(super) struct Charge {
     claim: Option<Claim>,
+    /// When it was offered.
+    at: Instant,
     before: Option<Doubt>,
 }
 
 impl Charge {
     /// Takes up what is held against the version that a head offers.
     pub(super) fn take(held: &mut Option<Doubt>, source: &Source, head: &Head) -> Charge {
-        Charge { claim: Claim::of(source, head), before: held.take() }
+        Charge { claim: Claim::of(source, head), at: Instant::now(), before: held.take() }
     }
 
     /// Says whether one answer is to bring all of it, which tells who was wrong with pieces.
@@ -74,29 +106,31 @@ impl Charge {
         matches!((&self.before, &self.claim), (Some(Doubt::Pieces(held)), Some(claim)) if held == claim)
     }
 
+    /// Says whether nothing is to be asked for beside one answer, which would be of another version.
+    pub(super) fn wants_no_ranges(&self) -> bool {
+        self.before == Some(Doubt::Fickle)
+    }
+
     /// Notes that the origin has another version meanwhile, before anybody learns of it. Returns the
-    /// failure as it is to be taken.
+    /// failure as it is to be taken, and whether the origin goes back and forth.
     pub(super) fn changed(
         &self,
         held: &mut Option<Doubt>,
+        left: &mut Left,
         error: OpenError,
-        version: &Version,
-    ) -> OpenError {
-        let Some(claim) = self.claim.clone() else { return error };
-        let again = match &self.before {
-            Some(Doubt::Changed(before) | Doubt::Fickle(before)) => before.looks_like(&claim),
-            _ => false,
-        };
-        held.get_or_insert(if again { Doubt::Fickle(claim) } else { Doubt::Changed(claim) });
-        if !again {
-            return error;
+    ) -> (OpenError, bool) {
+        let Some(claim) = &self.claim else { return (error, false) };
+        let now = Instant::now();
+        let again = left.again(claim, self.at, now);
+        if again || now.duration_since(self.at) < SOON {
+            held.get_or_insert(Doubt::Fickle);
         }
-        let text = format!(
-            "{}; it says so each time, and goes on to offer {}",
-            error.message,
-            version.validators.strong().unwrap_or("it")
-        );
-        OpenError::new(Refusal::BadBody, text)
+        if !again {
+            return (error, false);
+        }
+        let text =
+            format!("{}; it says so each time, and goes on to offer {}", error.message, claim.tag);
+        (OpenError::new(Refusal::BadBody, text), true)
     }
 
     /// Notes how it failed. What tells nothing of what was held against it leaves that as it was.

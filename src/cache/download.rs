@@ -14,7 +14,7 @@ use std::time::{Instant, SystemTime};
 
 use super::Cache;
 use super::doubt::{Charge, expected};
-use super::entry::{Entry, Permit, REMEMBERED};
+use super::entry::{Entry, Permit, REMEMBERED, State};
 use super::errand::{beating, check_size, confirm, peek, shown_at};
 use super::error::OpenError;
 use super::fill::{Fill, Filled, First, GROWTH, Job};
@@ -26,7 +26,7 @@ use super::lie::{Again, Beside};
 use super::room::overhead;
 use super::version::{Version, keeps};
 use crate::metrics::Refusal;
-use crate::origin::{Body, Head, Unchanged};
+use crate::origin::{Body, Framing, Head, Unchanged};
 use crate::source::{Integrity, Source};
 use crate::store::{Allocation, Staging};
 use end::End;
@@ -85,7 +85,8 @@ pub(super) async fn begin(
     };
     let charge = streaming.then(|| Charge::take(&mut permit.entry().state().doubt, &source, &head));
     let in_one = head.part.is_none() && charge.as_ref().is_some_and(Charge::wants_one_answer);
-    let head = Head { ranges: head.ranges && !in_one, ..head };
+    let in_order = head.part.is_none() && charge.as_ref().is_some_and(Charge::wants_no_ranges);
+    let head = Head { ranges: head.ranges && !in_one && !in_order, ..head };
     let prepared =
         Download::prepare(cache, &permit, source.clone(), head.clone(), content, have.as_ref());
     let (download, first) = match prepared.await {
@@ -317,11 +318,20 @@ impl Download {
         }
         let received = match (received, &charge) {
             (Err(error), Some(charge)) if error.why == Refusal::Changed => {
-                Err(charge.changed(&mut entry.state().doubt, error, &version))
+                let (error, to_and_fro) = {
+                    let State { doubt, left, .. } = &mut *entry.state();
+                    charge.changed(doubt, left, error)
+                };
+                if to_and_fro {
+                    cache.origin.wavers(&source);
+                }
+                Err(error)
             }
             (received, _) => received,
         };
-        let end = End { source: source.clone(), framing: head.framing, record, keep: version.keep };
+        // The place of a part says where it ends, however it is framed.
+        let framing = if head.part.is_some() { Framing::Length } else { head.framing };
+        let end = End { source: source.clone(), framing, record, keep: version.keep };
         let task = tokio::task::spawn_blocking(move || end.reach(&staging, received));
         let done = beating(pulse.as_deref(), task).await;
         let (on_disk, done) = done.unwrap_or_else(|_stopping| {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::OpenError;
-use super::doubt::Doubt;
+use super::doubt::{Doubt, Left};
 use super::flight::Ticket;
 use super::freshness::{Verdict, judge};
 use super::parking::Parked;
@@ -75,6 +75,8 @@ pub(super) struct State {
     pub(super) unlike: Option<(BlobId, Digest)>,
     /// What is held against the version that failed last.
     pub(super) doubt: Option<Doubt>,
+    /// Versions that the origin offered and had another one for meanwhile.
+    pub(super) left: Left,
     /// A failure that is answered again without asking.
     pub(super) failure: Option<(Instant, OpenError)>,
     /// The last failure, for the operator; cleared by success.
@@ -164,6 +166,7 @@ impl Entry {
             fell_back: None,
             unlike: None,
             doubt: None,
+            left: Left::default(),
             failure: None,
             last_error: None,
             peeked: None,
@@ -190,7 +193,7 @@ impl Entry {
         // What is known of another source's head or body is not used (see `peeked`, `Parked`).
         // What failed may have been mended.
         state.failure = None;
-        state.tree_failure = None;
+        state.retry_tree();
         state.doubt = None;
     }
 
@@ -282,12 +285,13 @@ impl Entry {
             && declared.is_none_or(|declared| version.digest.as_ref() == Some(declared))
     }
 
-    /// Forgets a version whose blob is gone: evicted, if that is why.
+    /// Forgets a version whose blob is gone: evicted, if that is why. What it was to replace comes
+    /// back.
     pub(super) fn lost(&self, blob: BlobId, evicted: bool) {
         let mut state = self.state();
         if state.held().is_some_and(|v| v.blob.id() == blob) {
-            state.drop_version();
-            state.evicted |= evicted;
+            state.fall_back();
+            state.evicted |= evicted && state.version().is_none();
         }
         if evicted {
             state.unfinished.take_if(|unfinished| unfinished.id == blob);

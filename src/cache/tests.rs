@@ -65,6 +65,7 @@ pub(crate) struct Fake {
     pub(crate) connections: AtomicUsize,
     /// How many sources were said to lie.
     pub(crate) lies: AtomicUsize,
+    pub(crate) wavered: AtomicUsize,
 }
 
 /// What the origin does with one question for a range.
@@ -178,6 +179,10 @@ impl Origin for Fake {
 
     fn lied(&self, _source: &Source) {
         self.lies.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn wavers(&self, _source: &Source) {
+        self.wavered.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -1,11 +1,11 @@
 //! Decodes each request and answers it.
 
+mod answer;
+
 use std::ffi::OsStr;
-use std::future::Future;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -21,9 +21,10 @@ use super::attr::{NO_ATTR, file_attr, file_type, xattr};
 use super::callers::Callers;
 use super::passthrough::Passthrough;
 use super::vigil::Vigil;
-use crate::fs::{Fs, How, Looked, Refused};
+use crate::fs::{Fs, How, LONGEST_NAME, Looked, Refused};
 use crate::metrics::Counters;
 use crate::types::Ino;
+use answer::count;
 
 /// The block size that statfs counts in.
 const BLOCK: u64 = 4096;
@@ -42,61 +43,8 @@ pub(super) struct Dispatch {
     pub(super) vigil: Vigil,
 }
 
-impl Dispatch {
-    /// As [`run`](Self::run); after an answer the thread stays awake for what follows.
-    fn answer<T: Send + 'static>(
-        &self,
-        request: &Request,
-        operation: impl Future<Output = Result<T, Refused>> + Send + 'static,
-        answer: impl FnOnce(Result<T, Errno>) + Send + 'static,
-    ) {
-        if self.run(request, operation, answer) {
-            self.vigil.keep();
-        }
-    }
-
-    /// Polls an operation once where it stands, and answers; or, where it must wait, moves it into
-    /// a task with a watch over its caller. Returns whether it is answered.
-    fn run<T: Send + 'static>(
-        &self,
-        request: &Request,
-        operation: impl Future<Output = Result<T, Refused>> + Send + 'static,
-        answer: impl FnOnce(Result<T, Errno>) + Send + 'static,
-    ) -> bool {
-        let mut operation = Box::pin(operation);
-        let _runtime = self.runtime.enter();
-        let mut context = Context::from_waker(Waker::noop());
-        if let Poll::Ready(result) = operation.as_mut().poll(&mut context) {
-            answer(count(&self.counters, result));
-            return true;
-        }
-        let (callers, counters, tid) = (self.callers.clone(), self.counters.clone(), request.pid());
-        self.runtime.spawn(async move {
-            let result = callers.watch(tid, operation).await;
-            answer(count(&counters, result));
-        });
-        self.vigil.give_up();
-        false
-    }
-}
-
-/// Turns a refusal into its errno, and counts it.
-fn count<T>(counters: &Counters, result: Result<T, Refused>) -> Result<T, Errno> {
-    result.map_err(|refused| {
-        if let Some(why) = refused.why() {
-            counters.refused(why);
-        }
-        Errno::from_i32(refused.errno())
-    })
-}
-
 fn errno(refused: &Refused) -> Errno {
     Errno::from_i32(refused.errno())
-}
-
-/// Names in the mount are UTF-8; others are unknown.
-fn text(name: &OsStr) -> Result<&str, Errno> {
-    name.to_str().ok_or(Errno::ENOENT)
 }
 
 impl Filesystem for Dispatch {
@@ -266,7 +214,16 @@ impl Filesystem for Dispatch {
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         let space = self.fs.space();
         let (size, free) = (space.quota / BLOCK, space.free / BLOCK);
-        reply.statfs(size, free, free, space.names, 0, BLOCK as u32, 255, BLOCK as u32);
+        reply.statfs(
+            size,
+            free,
+            free,
+            space.names,
+            0,
+            BLOCK as u32,
+            LONGEST_NAME as u32,
+            BLOCK as u32,
+        );
     }
 
     fn getxattr(
@@ -277,8 +234,9 @@ impl Filesystem for Dispatch {
         size: u32,
         reply: ReplyXattr,
     ) {
-        match text(name)
-            .map_err(|_| Refused::Errno(libc::ENODATA))
+        match name
+            .to_str()
+            .ok_or(Refused::Errno(libc::ENODATA))
             .and_then(|name| self.fs.getxattr(Ino(ino.0), name))
         {
             Ok(value) => xattr(reply, value.as_bytes(), size),
@@ -296,9 +254,13 @@ impl Filesystem for Dispatch {
         }
     }
 
-    fn access(&self, _request: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        // Everything is readable by all and nothing writable: the kernel need not ask again.
-        reply.error(Errno::ENOSYS);
+    fn access(&self, request: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let (fs, mask) = (self.fs.clone(), mask.bits());
+        let operation = async move { fs.access(Ino(ino.0), mask).await };
+        self.answer(request, operation, |allowed| match allowed {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(error),
+        });
     }
 
     fn ioctl(

@@ -9,6 +9,9 @@ use url::{Origin as UrlOrigin, Url};
 /// How long a URL of which the whole, or nonsense, came for a range is not asked for ranges.
 const PAUSE: Duration = Duration::from_secs(5 * 60);
 
+/// How long one is not that goes back and forth between versions.
+const WAVERING: Duration = Duration::from_secs(3600);
+
 /// How often at most one origin's lies are told.
 const TELL: Duration = Duration::from_secs(60);
 
@@ -23,8 +26,8 @@ pub(super) struct Credit {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The URLs of which no range is served, and when that was last seen. Others of the same origin
-    /// may be served by other means.
+    /// The URLs of which no range is served, and until when that is believed. Others of the same
+    /// origin may be served by other means.
     none: HashMap<Url, Instant>,
     /// With how many URLs to look whose time is over.
     sweep_at: usize,
@@ -38,7 +41,7 @@ impl Credit {
     /// Says whether to ask for ranges of this URL.
     pub(super) fn serves(&self, url: &Url, now: Instant) -> bool {
         let known = self.known();
-        let none = known.none.get(url).is_some_and(|seen| now.duration_since(*seen) < PAUSE);
+        let none = known.none.get(url).is_some_and(|until| now < *until);
         !none && !known.liars.contains_key(&url.origin())
     }
 
@@ -49,10 +52,20 @@ impl Credit {
 
     /// Notes that no range is served of this URL.
     pub(super) fn serves_none(&self, url: &Url, now: Instant) {
+        self.pause(url, now, PAUSE);
+    }
+
+    /// Notes that the versions offered under this URL go back and forth.
+    pub(super) fn wavers(&self, url: &Url, now: Instant) {
+        self.pause(url, now, WAVERING);
+    }
+
+    fn pause(&self, url: &Url, now: Instant, pause: Duration) {
         let mut known = self.known();
-        known.none.insert(url.clone(), now);
+        let until = known.none.entry(url.clone()).or_insert(now);
+        *until = (now + pause).max(*until);
         if known.none.len() >= known.sweep_at.max(SWEEP_AT) {
-            known.none.retain(|_, seen| now.duration_since(*seen) < PAUSE);
+            known.none.retain(|_, until| now < *until);
             known.sweep_at = 2 * known.none.len();
         }
     }
@@ -94,6 +107,15 @@ mod tests {
             assert!(credit.serves(&url(other), almost), "{other}");
         }
         assert!(credit.serves(&url("http://a/x"), start + PAUSE));
+    }
+
+    #[test]
+    fn a_url_that_goes_back_and_forth_is_not_asked_for_an_hour() {
+        let (credit, start) = (Credit::default(), Instant::now());
+        credit.wavers(&url("http://a/x"), start);
+        credit.serves_none(&url("http://a/x"), start + PAUSE);
+        assert!(!credit.serves(&url("http://a/x"), start + WAVERING - Duration::from_secs(1)));
+        assert!(credit.serves(&url("http://a/x"), start + WAVERING));
     }
 
     #[test]

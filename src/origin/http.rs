@@ -214,4 +214,12 @@ impl Origin for HttpOrigin {
             );
         }
     }
+
+    fn wavers(&self, source: &Source) {
+        self.credit.wavers(&source.url, Instant::now());
+        tracing::warn!(
+            url = source.shown_url(),
+            "the origin goes back and forth between versions, as several servers do whose tags differ; its ranges are not used for an hour"
+        );
+    }
 }

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::sys;
 
@@ -24,11 +25,16 @@ pub(super) enum Taken {
 /// disk does not keep a daemon from starting.
 const WIDTH: usize = 10;
 
-/// Takes the lock without waiting, and writes our pid into it.
+/// How long another may keep it: a process that was killed does until the last of it is gone.
+const PATIENCE: Duration = Duration::from_secs(1);
+const BETWEEN: Duration = Duration::from_millis(20);
+
+/// Takes the lock, and writes our pid into it. Waits a second for another to give it back.
 ///
 /// # Errors
 /// What open(2) or flock(2) said.
 pub(super) fn take(path: &Path) -> io::Result<Taken> {
+    let until = Instant::now() + PATIENCE;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -36,8 +42,11 @@ pub(super) fn take(path: &Path) -> io::Result<Taken> {
         .truncate(false)
         .mode(0o600)
         .open(path)?;
-    if !sys::try_lock_exclusive(&file)? {
-        return Ok(Taken::Theirs(holder(&file)));
+    while !sys::try_lock_exclusive(&file)? {
+        if Instant::now() >= until {
+            return Ok(Taken::Theirs(holder(&file)));
+        }
+        std::thread::sleep(BETWEEN);
     }
     let pid = format!("{:<WIDTH$}\n", std::process::id());
     let written =

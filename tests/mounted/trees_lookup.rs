@@ -360,3 +360,41 @@ fn a_name_that_changes_its_form_or_its_source_leaves_its_holders_alone() {
     wait_until("the name is gone", limit, || !root.exists());
     assert_eq!(number(&bind.path().join("version")), 1);
 }
+
+/// As a shell asks before it runs a script, and `find -executable`.
+#[test]
+fn access_follows_the_modes_of_the_archive_for_root_too() {
+    needs!("fuse");
+    let origin = Origin::start();
+    let zip = Parcel::new().file("bin/detect", "#!/bin/sh\n").plain("bin/data", "data").pack();
+    let tag = Some("\"a\"".to_owned());
+    origin.put("/a", Item { etag: tag, ranges: true, ..Item::new(Body::given(zip)) });
+    let catalog =
+        format!("{}[downloads.f]\nurl = \"{}\"\n", tree("a", &origin.url("/a")), origin.url("/a"));
+    for options in [&[][..], &["--no-passthrough"]] {
+        let mounted =
+            Mounted::with().args(options.iter().copied()).catalog("trees.toml", &catalog).start();
+        let granted = |path: &str, mode: &str| {
+            let mut shell = process::command("sh");
+            shell.args(["-c", "test \"$1\" \"$2\"", "sh", mode]).arg(mounted.path(path));
+            shell.status().expect("run a shell").success()
+        };
+        for (path, executable) in [
+            ("a", true),
+            ("a/bin", true),
+            ("a/bin/detect", true),
+            ("a/bin/data", false),
+            ("f", true),
+        ] {
+            assert!(granted(path, "-r") && granted(path, "-e"), "{path}");
+            assert_eq!(granted(path, "-x"), executable, "{path}");
+            assert!(!granted(path, "-w"), "{path}");
+        }
+        let mut find = process::command("find");
+        find.arg(mounted.path("a")).args(["-type", "f", "-executable", "-printf", "%P"]);
+        assert_eq!(find.output().expect("run find").stdout, b"bin/detect");
+        let long = mounted.path("a").join("n".repeat(256));
+        let error = std::fs::metadata(long).expect_err("no such name");
+        assert_eq!(error.raw_os_error(), Some(libc::ENAMETOOLONG));
+    }
+}

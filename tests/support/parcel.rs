@@ -19,6 +19,11 @@ impl Parcel {
         self.member(path, content.as_ref(), 0o100755)
     }
 
+    /// Adds a file that nobody may execute.
+    pub(crate) fn plain(self, path: &str, content: impl AsRef<[u8]>) -> Parcel {
+        self.member(path, content.as_ref(), 0o100644)
+    }
+
     /// Adds a symbolic link.
     pub(crate) fn link(self, path: &str, target: &str) -> Parcel {
         self.member(path, target.as_bytes(), 0o120777)

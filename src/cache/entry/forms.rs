@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::Entry;
+use super::{Entry, State};
 use crate::cache::OpenError;
 use crate::metrics::Refusal;
 use crate::tree::{TreeError, Why};
@@ -21,6 +21,17 @@ pub(super) struct TreeFailure {
     blob: BlobId,
     at: SystemTime,
     error: TreeError,
+    /// What failed may have been mended since, so it is tried again.
+    outdated: bool,
+}
+
+impl State {
+    /// Has a tree tried again that could not be shown, and still tells why until it can.
+    pub(super) fn retry_tree(&mut self) {
+        if let Some(failure) = &mut self.tree_failure {
+            failure.outdated = true;
+        }
+    }
 }
 
 impl Entry {
@@ -55,7 +66,8 @@ impl Entry {
 
     /// Notes why the tree of a blob cannot be shown.
     pub(in crate::cache) fn tree_failed(&self, blob: BlobId, error: &TreeError) {
-        let failure = TreeFailure { blob, at: SystemTime::now(), error: error.clone() };
+        let (at, error) = (SystemTime::now(), error.clone());
+        let failure = TreeFailure { blob, at, error, outdated: false };
         self.state().tree_failure = Some(failure);
     }
 
@@ -68,7 +80,8 @@ impl Entry {
     pub(in crate::cache) fn refused_tree(&self, blob: BlobId) -> Option<TreeError> {
         let state = self.state();
         let failure = state.tree_failure.as_ref().filter(|failure| failure.blob == blob)?;
-        let lasts = matches!(failure.error.why, Why::Damaged | Why::Limit | Why::TooLarge);
+        let lasts = !failure.outdated
+            && matches!(failure.error.why, Why::Damaged | Why::Limit | Why::TooLarge);
         lasts.then(|| failure.error.clone())
     }
 }

@@ -218,3 +218,16 @@ async fn what_is_gone_on_with_does_not_make_room_for_itself() {
     assert!(bytes_of(&opened).await == *bytes());
     assert_eq!(rig.origin.ranges.lock().unwrap()[..], rest(2 << 20));
 }
+
+/// The place of each part says where it ends.
+#[tokio::test]
+async fn parts_that_end_with_their_connections_make_a_whole() {
+    let partly = Source { fill: crate::source::Fill::OnRead, ..source("http://h/a") };
+    let rig = Rig::new(table([("a", partly)]));
+    let first = Head { part: Some(0..1 << 20), framing: Framing::Close, ..ranged() };
+    rig.will(Reply::Body(first, bytes()[..1 << 20].to_vec()));
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Of(bytes()));
+    let opened = rig.open("a").await.unwrap();
+    opened.version.blob.want_all();
+    assert!(bytes_of(&opened).await == *bytes());
+}

@@ -65,6 +65,9 @@ fn kinds_and_modes_are_those_of_unix_where_there_are_any() {
     assert_eq!(made_on(0, 0x10), Some((Kind::Directory, 0o555)));
     assert_eq!(made_on(3, 0o040_000 << 16), Some((Kind::Directory, 0o555)));
     assert_eq!(made_on(3, 0o010_644 << 16), None, "a fifo");
+    let mut piped = File::new("-", "what stood in a pipe");
+    (piped.system, piped.attributes) = (3, 0o010_600 << 16);
+    assert_eq!(attr(piped), Some((Kind::File, 0o444)), "a fifo with contents, of zip(1)");
     assert_eq!(attr(File::new("d/", "")), Some((Kind::Directory, 0o555)));
 }
 

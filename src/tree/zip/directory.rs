@@ -181,6 +181,8 @@ impl<'a> Header<'a> {
             0o040_000 => What::Directory,
             0o120_000 => What::PackedSymlink { size, packed },
             0 if mode.is_none() && self.attributes & 0x10 != 0 && size == 0 => What::Directory,
+            // Info-ZIP packs what it reads from a pipe as a fifo with contents.
+            0o010_000 if size > 0 => What::File { size, packed },
             0 | 0o100_000 => What::File { size, packed },
             _ => What::Other,
         };

@@ -87,6 +87,8 @@ async fn what_could_never_fit_is_refused_and_remembered_until_the_catalog_change
     assert!(rig.entry("a").refused_tree(opened.version.blob.id()).is_some());
     rig.cache.bind(table([("a", directory("http://h/a")), ("a.zip", source("http://h/a"))]));
     assert!(rig.entry("a").refused_tree(opened.version.blob.id()).is_none());
+    let (_, shown) = rig.entry("a").tree_error().expect("told until it can be shown");
+    assert_eq!(shown.why, Refusal::TooLarge);
 }
 
 #[tokio::test]
