@@ -55,20 +55,20 @@ struct State {
     early: HashMap<(NodeNo, Box<[u8]>), NodeNo>,
 }
 
-/// Whether two versions have the same bytes, so that nodes of one are nodes of the other. One that
-/// was found to be wrong, or that its origin has another one instead of, is told from others by
-/// nothing that was said of it: a digest is what it was to have.
+/// Whether a version that broke has the same bytes as another, so that nodes of one are nodes of the
+/// other. Its strong tag tells; that both are to have one digest does not, as that of what broke was
+/// never compared. Nothing tells of one that was found to be wrong, or that its origin has another
+/// one instead of.
 fn same_bytes(entry: &Entry, one: &Version, other: &Version) -> bool {
     if one.blob.id() == other.blob.id() {
         return true;
     }
     let doubted = one.blob.broken().is_some_and(|broken| broken.tainted || broken.superseded);
-    let same_digest = one.digest.is_some() && one.digest == other.digest;
     let same_tag = entry.tags_tell()
         && one.validators.same_strong(&other.validators)
         && one.source == other.source
         && one.blob.length() == other.blob.length();
-    !doubted && (same_digest || same_tag)
+    !doubted && same_tag
 }
 
 impl Crown {

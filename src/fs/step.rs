@@ -225,6 +225,10 @@ fn absent(crown: &Crown, dir: NodeNo, name: &OsStr) -> Looked {
 pub(super) fn refused(crown: &Crown, error: TreeError) -> Refused {
     let mut error = OpenError::from(error);
     error.message = format!("{}: {}", crown.name(), error.message);
+    if error.errno == libc::ENOENT {
+        // Its origin has the archive no more. Of a name in it that says nothing.
+        error.errno = libc::EIO;
+    }
     error.into()
 }
 

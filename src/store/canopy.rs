@@ -9,7 +9,7 @@ mod stamp;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -78,6 +78,30 @@ impl Canopy {
             ));
         }
         remove(&self.site.layout, self.id)
+    }
+
+    /// Removes the files that were opened here, unless an index was saved: without one they are
+    /// rubbish. Those of a successor, which have the same names, stay. Blocks on the disk.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn discard(&self) -> io::Result<()> {
+        let layout = &self.site.layout;
+        let _turn = self.site.turns.take(self.id);
+        if layout.tree(self.id, Kind::Index).try_exists()? {
+            return Ok(());
+        }
+        let open =
+            [(Kind::Data, self.data.get().map(|data| &**data)), (Kind::Filled, self.filled.get())];
+        for (kind, file) in open {
+            let (Some(file), path) = (file, layout.tree(self.id, kind)) else { continue };
+            match fs::symlink_metadata(&path) {
+                Ok(found) if found.ino() == file.metadata()?.ino() => durable::remove(&path)?,
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Returns the sparse file of unpacked bytes, opened for reading and writing. Blocks on the disk
@@ -165,6 +189,19 @@ impl Canopy {
     /// What the disk said.
     pub fn usage(&self) -> io::Result<u64> {
         usage(&self.site.layout, self.id)
+    }
+
+    /// Returns the allocated bytes of files that are open here and have no name any more, as those of
+    /// an archive whose download failed while somebody stands in its tree. Blocks on the disk.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn unlinked(&self) -> io::Result<u64> {
+        let open = [self.data.get().map(|data| &**data), self.filled.get()];
+        open.into_iter().flatten().try_fold(0, |sum, file| {
+            let found = file.metadata()?;
+            Ok(if found.nlink() == 0 { sum + durable::allocated(&found) } else { sum })
+        })
     }
 
     /// Returns the file that says what is filled.

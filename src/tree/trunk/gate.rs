@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::disk;
 use crate::tree::error::TreeError;
 
 /// How far a stream has come, and what may be written of it.
@@ -27,6 +28,8 @@ struct Inner {
     /// No more will come.
     ended: bool,
     failed: Option<TreeError>,
+    /// Nobody wants anything of it any more, also of what is there.
+    closed: bool,
     /// Room that was booked and not taken.
     granted: u64,
     /// Room that the thread waits for.
@@ -59,6 +62,20 @@ impl Gate {
     /// Ends the thread with an error, once it has read what is there; the first one stays.
     pub(super) fn fail(&self, error: TreeError) {
         self.change(|inner| inner.failed = inner.failed.take().or(Some(error)));
+    }
+
+    /// As [`fail`](Gate::fail), and what is there is not read any more either.
+    pub(super) fn close(&self, error: TreeError) {
+        self.change(|inner| {
+            inner.closed = true;
+            inner.failed = inner.failed.take().or(Some(error));
+        });
+    }
+
+    /// Returns why it failed, if it was closed.
+    fn closed(&self) -> Option<TreeError> {
+        let inner = self.lock();
+        inner.failed.clone().filter(|_| inner.closed)
     }
 
     /// Returns why it failed, if so.
@@ -183,14 +200,22 @@ impl Read for Arriving {
         if self.at == self.reached {
             self.reached = self.gate.past(self.at).map_err(io::Error::other)?;
         }
+        // Some bytes unpack to nothing, so that the decoder asks for more of them for long.
+        if let Some(error) = self.gate.closed() {
+            return Err(io::Error::other(error));
+        }
         let there = usize::try_from(self.reached - self.at).unwrap_or(usize::MAX);
         let room = buffer.len().min(there);
         if room == 0 {
             return Ok(0);
         }
-        let read = self.archive.read_at(&mut buffer[..room], self.at)?;
+        // What is wrong with the disk is not to be taken for damage of the archive.
+        let unreadable =
+            |error: &io::Error| io::Error::other(disk("the archive cannot be read", error));
+        let read = self.archive.read_at(&mut buffer[..room], self.at);
+        let read = read.map_err(|error| unreadable(&error))?;
         if read == 0 {
-            return Err(io::Error::other("the file of the archive is shorter than it should be"));
+            return Err(unreadable(&io::ErrorKind::UnexpectedEof.into()));
         }
         self.at += read as u64;
         Ok(read)

@@ -34,7 +34,7 @@ pub(super) async fn live(state: Arc<State>) {
         () = rests => {}
         () = state.stopped() => {}
     }
-    state.purse.settle_last(on_disk).await;
+    state.purse.settle_last(async || left(&state).await).await;
 }
 
 async fn begin(state: &Arc<State>) {
@@ -82,6 +82,8 @@ async fn load(state: &Arc<State>) -> Result<bool, TreeError> {
         let usable = saved.filter(|(index, _)| whole::plausible(index, &filled, length));
         let Some((index, directory)) = usable else {
             state.canopy.clear()?;
+            // What was counted of an earlier attempt is gone with its files.
+            state.room.settled(0);
             return Ok(false);
         };
         // Opened for what will be noted.
@@ -122,9 +124,24 @@ pub(super) fn room_for(sealed: &[u8]) -> u64 {
     2 * (sealed.len() as u64 + BLOCK).next_multiple_of(BLOCK)
 }
 
+/// Returns what the files of the tree take.
 async fn usage(state: &Arc<State>) -> Option<u64> {
     let state = state.clone();
-    match blocking(move || state.canopy.usage()).await {
+    told(blocking(move || Ok(state.canopy.usage()? + state.canopy.unlinked()?)).await)
+}
+
+/// Returns what they take once nobody is in it: what is of no use to another tree of the archive goes.
+async fn left(state: &Arc<State>) -> Option<u64> {
+    let state = state.clone();
+    let left = move || {
+        state.canopy.discard()?;
+        state.canopy.usage()
+    };
+    told(blocking(left).await)
+}
+
+fn told(usage: Result<std::io::Result<u64>, TreeError>) -> Option<u64> {
+    match usage {
         Ok(Ok(bytes)) => Some(bytes),
         Ok(Err(error)) => {
             tracing::warn!("what a tree takes on the disk cannot be told: {error}");

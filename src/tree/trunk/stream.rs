@@ -77,7 +77,7 @@ struct Closes(Arc<Gate>);
 
 impl Drop for Closes {
     fn drop(&mut self) {
-        self.0.fail(TreeError::new(Why::Broken, "the tree is not needed any more"));
+        self.0.close(TreeError::new(Why::Broken, "the tree is not needed any more"));
     }
 }
 

@@ -43,6 +43,9 @@ const HEADER: u64 = 30 + 226;
 /// A large member that nobody reads on in is given up after this long.
 const GIVEN_UP: Duration = Duration::from_secs(30);
 
+/// After this long what is booked for it is given back, and its archive may be evicted.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// Places of the tree's file are multiples of this, and take whole ones.
 const BLOCK: u64 = 4096;
 
@@ -264,8 +267,13 @@ async fn consume(
     let mut budget = Budget::default();
     let (mut at, mut booked) = (data.start, 0);
     loop {
-        if timeout(GIVEN_UP, item.job.asked()).await.is_err() {
-            return Ok(End::GivenUp);
+        if timeout(IDLE, item.job.asked()).await.is_err() {
+            drop(worker);
+            booked = 0;
+            if timeout(GIVEN_UP - IDLE, item.job.asked()).await.is_err() {
+                return Ok(End::GivenUp);
+            }
+            worker = state.purse.enter().await;
         }
         if booked < BOOKING / 2 && room_for(item.content) > 0 {
             let more = BOOKING.min(room_for(item.content));

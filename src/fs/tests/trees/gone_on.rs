@@ -180,3 +180,51 @@ async fn who_stands_in_bytes_that_turned_out_wrong_is_not_moved_onto_others() {
     assert_ne!(new, dir);
     walk(&fs, new, "two").await;
 }
+
+/// Nor where the first of them broke before its digest could be compared.
+#[tokio::test]
+async fn who_stands_in_bytes_that_were_never_compared_is_not_moved_onto_others() {
+    let packed = |names: [&str; 2]| tars::tar(names.map(|name| tars::file(name, name)));
+    let (before, right) = (packed(["two", "one"]), packed(["one", "two"]));
+    let eventual = Source {
+        digest: sha256(&right),
+        integrity: Integrity::Eventual,
+        ..directory("http://h/a")
+    };
+    let (rig, fs) = mounted(eventual);
+    let dir = root(&fs, "a");
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(head(Some("1"), Some(before.len() as u64)), sent));
+    body.send(Ok(before[..before.len() - 512].to_vec().into())).unwrap();
+    let held = walk(&fs, dir, "two").await;
+    fs.open(held).await.unwrap();
+    assert_eq!(read(&fs, held, 0).await.unwrap(), b"two");
+    let version = rig.entry("a").version().unwrap();
+    body.send(Err(failure(FailureKind::Status))).unwrap();
+    until("the failure", || version.blob.broken().is_some()).await;
+    later().await;
+    rig.will(found("2", &right));
+    assert_eq!(step(&fs, dir, "three").await.err(), Some(libc::EIO));
+    assert_eq!(read(&fs, held, 0).await.unwrap(), b"two", "what came stays");
+    let new = root(&fs, "a");
+    assert_ne!(new, dir);
+    let other = walk(&fs, new, "two").await;
+    assert_eq!(read(&fs, other, 0).await.unwrap(), b"two");
+}
+
+/// That an origin has an archive no more says nothing of a name in it.
+#[tokio::test]
+async fn a_name_that_did_not_come_is_not_missing_where_the_archive_is_gone() {
+    let (rig, fs) = mounted(directory("http://h/a"));
+    let tar = tars::tar([tars::file("one", "1"), tars::file("two", "2")]);
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(head(Some("1"), Some(tar.len() as u64)), sent));
+    let dir = root(&fs, "a");
+    body.send(Ok(tar[..1024].to_vec().into())).unwrap();
+    let one = walk(&fs, dir, "one").await;
+    let version = rig.entry("a").version().unwrap();
+    body.send(Err(failure(FailureKind::Gone))).unwrap();
+    until("the failure", || version.blob.broken().is_some()).await;
+    assert_eq!(step(&fs, dir, "two").await.err(), Some(libc::EIO));
+    assert_eq!(read(&fs, one, 0).await.unwrap(), b"1", "what came stays");
+}

@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::super::tars;
+use super::super::{tars, zips};
 use super::rig::*;
+use crate::store::Broken;
 use crate::tree::{NodeNo, Why};
 
 #[tokio::test]
@@ -116,4 +117,102 @@ fn streams_that_stand_still_take_no_thread_from_others() {
         compare(&rig.tree(&rig.whole(&zip(&files))), &files).await;
     };
     runtime.block_on(async { tokio::time::timeout(PATIENCE, all).await }).expect("in time");
+}
+
+#[tokio::test]
+async fn a_large_member_that_nobody_reads_on_in_keeps_no_room_that_it_does_not_use() {
+    let rig = Rig::new();
+    let large = content(1, 40 << 20);
+    let blob = rig.whole(&zips::Zip::of([deflated("large", &large)]).bytes());
+    let tree = rig.tree(&blob);
+    let node = node(&tree, "large").await;
+    tree.read(node, 0..100).await.unwrap();
+    // The worker rests, so that all is settled although the job is not given up.
+    let begin = std::time::Instant::now();
+    rig.settles(&blob).await;
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(rig.books.booked.load(Ordering::SeqCst) >= 16 << 20);
+    assert!(read(&tree, node).await.unwrap() == large);
+    rig.settles(&blob).await;
+}
+
+/// What an earlier attempt unpacked is removed before it is done again.
+#[tokio::test]
+async fn a_stream_that_begins_anew_is_not_counted_beside_what_it_removes() {
+    let rig = Rig::new();
+    let archive = gzip(&tars::tar([
+        tars::file("first", content(1, 20 << 20)),
+        tars::file("second", content(2, 4 << 20)),
+    ]));
+    let staging = rig.stage(Some(archive.len() as u64));
+    let part = archive.len() as u64 * 5 / 6;
+    write(&staging, &archive, 0..part);
+    let tree = rig.tree(&staging.blob());
+    let first = node(&tree, "first").await;
+    tree.read(first, (16 << 20)..(16 << 20) + 100).await.unwrap();
+    drop(tree);
+    rig.settles(&staging.blob()).await;
+    assert_eq!(rig.books.booked.load(Ordering::SeqCst), 0, "it is of no use to another");
+    assert!(!rig.file(&staging.blob(), "").exists());
+    write(&staging, &archive, part..archive.len() as u64);
+    rig.books.most.store((24 << 20) + (9 << 20), Ordering::SeqCst);
+    let tree = rig.tree(&staging.blob());
+    tree.whole().await.unwrap();
+    let second = node(&tree, "second").await;
+    assert!(read(&tree, second).await.unwrap() == content(2, 4 << 20));
+    rig.settles(&staging.blob()).await;
+}
+
+/// An archive whose download failed is unlinked; what was unpacked of it takes its room until the
+/// last who stands in the tree has left.
+#[tokio::test]
+async fn what_is_unlinked_and_still_open_stays_on_the_books() {
+    let rig = Rig::new();
+    let archive = gzip(&tars::tar([tars::file("first", content(1, 20 << 20))]));
+    let staging = rig.stage(Some(archive.len() as u64));
+    write(&staging, &archive, 0..archive.len() as u64 / 2);
+    let blob = staging.blob();
+    let tree = rig.tree(&blob);
+    let first = node(&tree, "first").await;
+    tree.read(first, (8 << 20)..(8 << 20) + 100).await.unwrap();
+    let settled = rig.books.settled.load(Ordering::SeqCst);
+    blob.fail(Broken {
+        message: "the origin has another version".to_owned(),
+        errno: libc::EIO,
+        tainted: false,
+        superseded: true,
+    });
+    drop(staging);
+    for _ in 0..200 {
+        if rig.books.settled.load(Ordering::SeqCst) > settled {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(!rig.file(&blob, "").exists());
+    assert!(rig.books.booked.load(Ordering::SeqCst) > 8 << 20);
+    let (file, range) = tree.read(first, (8 << 20)..(8 << 20) + 100).await.unwrap();
+    assert_eq!(bytes(&file, range), content(1, 20 << 20)[8 << 20..][..100]);
+    drop(file);
+    drop(tree);
+    rig.settles(&blob).await;
+    assert_eq!(rig.books.booked.load(Ordering::SeqCst), 0);
+}
+
+/// Members of a gzip file that unpack to nothing keep the decoder asking for more.
+#[tokio::test]
+async fn a_stream_of_nothing_ends_when_nobody_wants_it() {
+    let rig = Rig::new();
+    let blob = rig.whole(&gzip(b"").repeat(2_000_000));
+    let tree = rig.tree(&blob);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(tree.index().is_none() && tree.failed().is_none(), "it takes longer");
+    let begin = std::time::Instant::now();
+    drop(tree);
+    rig.settles(&blob).await;
+    let (settled, most) = (|| rig.books.settled.load(Ordering::SeqCst), Duration::from_secs(1));
+    while settled() < 2 && begin.elapsed() < most {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(settled() >= 2 && begin.elapsed() < most, "{} times, {:?}", settled(), begin.elapsed());
 }
