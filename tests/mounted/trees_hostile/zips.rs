@@ -155,7 +155,12 @@ fn kinds() -> Vec<Case> {
         Case::new("a directory with bytes", one(stored("d/")), with_good(&[("d", DIR)])),
         Case::new("setuid", one(stored("a").mode(0o106_755)), with_good(&[("a", runs("x"))])),
         Case::new("unreadable", one(stored("a").mode(0o100_000)), with_good(&[("a", file("x"))])),
-        Case::new("fifo", special(0o010_644), with_good(&[])),
+        Case::new("fifo", one(Member::stored("special", "").mode(0o010_644)), with_good(&[])),
+        Case::new(
+            "what was read from a fifo",
+            special(0o010_644),
+            with_good(&[("special", file("x"))]),
+        ),
         Case::new("character device", special(0o020_666), with_good(&[])),
         Case::new("block device", special(0o060_666), with_good(&[])),
         Case::new("socket", special(0o140_777), with_good(&[])),
