@@ -54,7 +54,7 @@ impl<'a> Sending<'a> {
 
     /// Sends head and body.
     pub(super) fn send(&self, connection: &mut Connection) -> io::Result<After> {
-        let _busy = Busy::new(self.shared);
+        let busy = Busy::new(self.shared);
         self.note(|seen| {
             seen.status = self.answer.status;
             seen.from = self.answer.part.start;
@@ -63,14 +63,15 @@ impl<'a> Sending<'a> {
         if matches!(self.fault, Some(Fault::Endless)) {
             return self.endless(connection);
         }
-        self.body(connection)
+        self.body(connection, busy)
     }
 
-    fn body(&self, connection: &mut Connection) -> io::Result<After> {
+    fn body(&self, connection: &mut Connection, busy: Busy<'_>) -> io::Result<After> {
         let total = self.answer.part.end - self.answer.part.start;
         let mut pace = Pace::new(self.rate);
         let mut buf = vec![0; pace.step];
         let mut sent = 0;
+        let mut busy = Some(busy);
         loop {
             if self.fault_at() == Some(sent) {
                 return self.strike(connection);
@@ -88,6 +89,10 @@ impl<'a> Sending<'a> {
             let step = if trickles { 1 } else { buf.len() as u64 };
             let want = (stop.unwrap_or(total) - sent).min(step) as usize;
             let n = self.answer.body.read_at(self.answer.part.start + sent, &mut buf[..want]);
+            if sent + n as u64 == total {
+                // Whoever has the last bytes may ask for more before this thread goes on.
+                drop(busy.take());
+            }
             self.piece(connection, &buf[..n])?;
             sent += n as u64;
             self.note(|seen| seen.sent = sent);
