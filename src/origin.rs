@@ -85,7 +85,8 @@ pub trait Origin: Send + Sync + 'static {
     fn lied(&self, source: &Source);
 
     /// Notes that the origin of a source goes back and forth between versions: for an hour its
-    /// [`Head::ranges`] are false, as above. Logged here.
+    /// [`Head::offered`] is false, and [`range`](Origin::range) answers [`RangeAnswer::NotServed`]
+    /// without asking. Logged here.
     fn wavers(&self, source: &Source);
 }
 

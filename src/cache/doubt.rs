@@ -106,7 +106,8 @@ impl Charge {
         matches!((&self.before, &self.claim), (Some(Doubt::Pieces(held)), Some(claim)) if held == claim)
     }
 
-    /// Says whether nothing is to be asked for beside one answer, which would be of another version.
+    /// Says whether nothing is to be asked for beside one answer, which would be of another version; the
+    /// rest of one that is cut still is.
     pub(super) fn wants_no_ranges(&self) -> bool {
         self.before == Some(Doubt::Fickle)
     }
@@ -138,6 +139,10 @@ impl Charge {
         let doubt = match why {
             Refusal::Digest if pieces => self.claim.map(Doubt::Pieces),
             Refusal::Digest => None,
+            // There may be room for what is read, where there is none for all of it.
+            Refusal::HardLimit | Refusal::DiskFull | Refusal::TooLarge => {
+                self.before.filter(|before| *before != Doubt::Fickle)
+            }
             _ => self.before,
         };
         if let Some(doubt) = doubt {

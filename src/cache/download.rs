@@ -86,7 +86,8 @@ pub(super) async fn begin(
     let charge = streaming.then(|| Charge::take(&mut permit.entry().state().doubt, &source, &head));
     let in_one = head.part.is_none() && charge.as_ref().is_some_and(Charge::wants_one_answer);
     let in_order = head.part.is_none() && charge.as_ref().is_some_and(Charge::wants_no_ranges);
-    let head = Head { ranges: head.ranges && !in_one && !in_order, ..head };
+    let (ranges, offered) = (head.ranges && !in_one, head.offered && !in_order);
+    let head = Head { ranges, offered, ..head };
     let prepared =
         Download::prepare(cache, &permit, source.clone(), head.clone(), content, have.as_ref());
     let (download, first) = match prepared.await {
@@ -422,7 +423,7 @@ impl Landing {
         let entry = permit.entry().clone();
         let id = version.blob.id();
         let mut withdrawn = false;
-        let mut replaced = [None, None];
+        let mut replaced = [None, None, None];
         let replacing = have.is_some();
         permit.settle(|state| {
             replaced = state.replace(&version, have);

@@ -195,6 +195,7 @@ impl Entry {
         state.failure = None;
         state.retry_tree();
         state.doubt = None;
+        state.left = Left::default();
     }
 
     /// Returns the name.
@@ -450,25 +451,28 @@ impl State {
         }
     }
 
-    /// Puts a version in the place of the one at hand. Returns those that nothing points at any
-    /// more: a whole one stays behind one that still has gaps.
+    /// Puts a version in the place of `old`, or of what came back since that was at hand. Returns those
+    /// that nothing points at any more: a whole one stays behind one that still has gaps.
     pub(super) fn replace(
         &mut self,
         version: &Arc<Version>,
         old: Option<Arc<Version>>,
-    ) -> [Option<Arc<Version>>; 2] {
+    ) -> [Option<Arc<Version>>; 3] {
+        let id = old.as_ref().map(|old| old.blob.id());
+        let came_back = self.held().filter(|held| Some(held.blob.id()) != id).cloned();
+        let (old, lost) = if came_back.is_some() { (came_back, old) } else { (old, None) };
         if !self.withdrawn {
             self.slot = Slot::Ready(version.clone());
         }
         if self.withdrawn || version.complete() || !version.keep {
-            return [old, self.take_fallback()];
+            return [old, self.take_fallback(), lost];
         }
         match old {
             Some(old) if old.complete() && old.source == version.source => {
                 let fallback = Fallback { version: old, validated_at: self.validated_at };
-                [self.fallback.replace(fallback).map(|before| before.version), None]
+                [self.fallback.replace(fallback).map(|before| before.version), None, lost]
             }
-            old => [old, None],
+            old => [old, None, lost],
         }
     }
 

@@ -340,12 +340,13 @@ pub(super) async fn fail(
         _ => None,
     };
     let mut stale = false;
-    let mut fallback = None;
+    let (mut fallback, mut came_back) = (None, None);
     permit.settle(|state| {
         let same = have.as_ref().is_some_and(|version| version.source == state.source.identity());
         stale = pin.is_some() && same && state.may_be_stale(&error);
         state.failed(&error, wait);
         if gone {
+            came_back = state.version().cloned();
             state.slot = Slot::Absent;
             state.landed = None;
             state.peeked = None;
@@ -353,6 +354,7 @@ pub(super) async fn fail(
         }
     });
     cache.orphan(fallback.as_deref());
+    cache.orphan(came_back.as_deref());
     match &have {
         Some(_) if stale => {
             tracing::warn!(name = %entry.name(), %error, "serving the copy at hand")

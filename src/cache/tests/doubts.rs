@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::source::{Fill, Integrity};
+use crate::store::Broken;
 
 const LEN: usize = 3 << 20;
 
@@ -200,6 +201,69 @@ async fn what_was_to_be_replaced_comes_back_where_what_replaces_it_is_evicted() 
     assert_eq!(before.validators.strong(), Some("\"1\""));
     rig.will(Reply::NotModified);
     assert_eq!(bytes_of(&rig.open("a").await.unwrap()).await, b"one");
+}
+
+/// What comes back while the next version is asked for stays behind that one.
+#[tokio::test]
+async fn what_came_back_while_the_origin_was_asked_outlives_what_lands_then() {
+    let partly = Source { fill: Fill::OnRead, ..source("http://h/a") };
+    let rig = Rig::new(table([("a", partly)]));
+    rig.will(found("1", b"one"));
+    committed(&rig.open("a").await.unwrap()).await;
+    let first = rig.entry("a").version().unwrap().blob.id();
+    later().await;
+    rig.will(Reply::Ranged(ranged("2"), bytes()));
+    let second = rig.open("a").await.unwrap();
+    later().await;
+    let after = Duration::from_millis(300);
+    rig.origin.script.lock().unwrap().push_back((after, Reply::Ranged(ranged("3"), bytes())));
+    let third = async {
+        let third = rig.open("a").await.unwrap();
+        assert_eq!(third.version.validators.strong(), Some("\"3\""));
+        third
+    };
+    let breaks = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        second.version.blob.fail(Broken {
+            message: "the origin has another version".to_owned(),
+            errno: libc::EIO,
+            tainted: false,
+            superseded: true,
+        });
+        let back = || rig.entry("a").version().is_some_and(|v| v.blob.id() == first);
+        rig.entry("a").lost(second.version.blob.id(), false);
+        until("the first to be back", back).await;
+    };
+    let (third, ()) = tokio::join!(third, breaks);
+    rig.entry("a").lost(third.version.blob.id(), false);
+    assert_eq!(rig.entry("a").version().expect("the first").blob.id(), first);
+}
+
+/// All of it may not fit where what is read does.
+#[tokio::test]
+async fn what_is_too_much_in_one_answer_is_asked_for_in_pieces_again() {
+    let partly = Source { fill: Fill::OnRead, ..source("http://h/a") };
+    let rig = Rig::with(
+        Limits { quota: 6 * MIB, hard: 6 * MIB, min_free: 0 },
+        table([("a", partly), ("b", source("http://h/b"))]),
+    );
+    let all = LEN as u64;
+    rig.will(Reply::Ranged(ranged("1"), bytes()));
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Changed);
+    let opened = rig.open("a").await.unwrap();
+    assert!(opened.version.blob.wait_for(all - 1..all, Duration::from_secs(5)).await.is_err());
+    until("the end", || opened.version.blob.broken().is_some()).await;
+    drop(opened);
+    rig.will(found("1", &vec![0; 4 << 20]));
+    let held = rig.open("b").await.unwrap();
+    committed(&held).await;
+    later().await;
+    rig.will(Reply::Body(ranged("2"), bytes().to_vec()));
+    assert_eq!(errno(rig.open("a").await), libc::ENOSPC);
+    later().await;
+    rig.will(Reply::Ranged(ranged("3"), bytes()));
+    let opened = rig.open("a").await.unwrap();
+    opened.version.blob.wait_for(all - 1..all, Duration::from_secs(5)).await.unwrap();
 }
 
 /// Without a digest nothing but the bytes at hand can tell.
