@@ -146,17 +146,18 @@ async fn what_a_read_cannot_have_is_an_error_of_the_bytes() {
     assert_eq!(read(&fs, unknown, 0).await, Err(libc::EIO));
 }
 
+/// Tars of the same members in another order, of which a mount is to have the second.
+fn swapped() -> (Vec<u8>, Vec<u8>, (Rig, Fs)) {
+    let packed = |names: [&str; 2]| tars::tar(names.map(|name| tars::file(name, name)));
+    let (other, right) = (packed(["two", "one"]), packed(["one", "two"]));
+    let (digest, integrity) = (sha256(&right), Integrity::Eventual);
+    (other, right, mounted(Source { digest, integrity, ..directory("http://h/a") }))
+}
+
 /// Node numbers of one archive mean nothing in another, although both were to have one digest.
 #[tokio::test]
 async fn who_stands_in_bytes_that_turned_out_wrong_is_not_moved_onto_others() {
-    let packed = |names: [&str; 2]| tars::tar(names.map(|name| tars::file(name, name)));
-    let (wrong, right) = (packed(["two", "one"]), packed(["one", "two"]));
-    let eventual = Source {
-        digest: sha256(&right),
-        integrity: Integrity::Eventual,
-        ..directory("http://h/a")
-    };
-    let (rig, fs) = mounted(eventual);
+    let (wrong, right, (rig, fs)) = swapped();
     let dir = root(&fs, "a");
     let (body, sent) = mpsc::unbounded_channel();
     rig.will(Reply::Slow(head(Some("1"), Some(wrong.len() as u64)), sent));
@@ -184,14 +185,7 @@ async fn who_stands_in_bytes_that_turned_out_wrong_is_not_moved_onto_others() {
 /// Nor where the first of them broke before its digest could be compared.
 #[tokio::test]
 async fn who_stands_in_bytes_that_were_never_compared_is_not_moved_onto_others() {
-    let packed = |names: [&str; 2]| tars::tar(names.map(|name| tars::file(name, name)));
-    let (before, right) = (packed(["two", "one"]), packed(["one", "two"]));
-    let eventual = Source {
-        digest: sha256(&right),
-        integrity: Integrity::Eventual,
-        ..directory("http://h/a")
-    };
-    let (rig, fs) = mounted(eventual);
+    let (before, right, (rig, fs)) = swapped();
     let dir = root(&fs, "a");
     let (body, sent) = mpsc::unbounded_channel();
     rig.will(Reply::Slow(head(Some("1"), Some(before.len() as u64)), sent));
