@@ -75,6 +75,11 @@ impl Purse {
         }
     }
 
+    /// Takes back what a worker booked and has no use for, for others while somebody is at work.
+    pub(super) fn give_back(&self, _worker: &Worker, bytes: u64) {
+        self.left.fetch_add(bytes, Ordering::AcqRel);
+    }
+
     /// Waits until a worker leaves.
     pub(super) async fn left(&self) {
         self.idle.notified().await;

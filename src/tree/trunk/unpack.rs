@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::budget::Budget;
 use super::inflate::{Kit, Unpacking, damaged};
 use super::members::{End, Item};
+use super::purse::{Purse, Worker};
 use super::state::{FOR_EVER, State, blocking};
 use super::{SOON, disk};
 use crate::store::Blob;
@@ -268,8 +269,8 @@ async fn consume(
     let (mut at, mut booked) = (data.start, 0);
     loop {
         if timeout(IDLE, item.job.asked()).await.is_err() {
+            booked -= rest(&state.purse, &worker, booked);
             drop(worker);
-            booked = 0;
             if timeout(GIVEN_UP - IDLE, item.job.asked()).await.is_err() {
                 return Ok(End::GivenUp);
             }
@@ -318,10 +319,19 @@ async fn consume(
         unpacking.finish()?;
         fill(&state, no, content)?;
         state.room.unpacked(1);
+        rest(&state.purse, &worker, booked);
         drop(worker);
         Ok::<_, TreeError>(End::Filled)
     };
     blocking(finish).await?
+}
+
+/// Gives back what is left of a booking but for the end of the block that is written last, and returns
+/// how much that was. Others may be at work for long, and nothing is settled until they rest.
+fn rest(purse: &Purse, worker: &Worker, booked: u64) -> u64 {
+    let unused = booked - booked % BLOCK;
+    purse.give_back(worker, unused);
+    unused
 }
 
 /// Has the bytes of a large member fetched ahead of where it is unpacked. Never ends.

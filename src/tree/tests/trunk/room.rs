@@ -136,6 +136,38 @@ async fn a_large_member_that_nobody_reads_on_in_keeps_no_room_that_it_does_not_u
     rig.settles(&blob).await;
 }
 
+/// Nothing is settled while one of them is at work: what another has booked and does not use is for
+/// whoever is the next to need room.
+#[tokio::test]
+async fn a_slow_reader_beside_a_job_that_goes_on_books_nothing_twice() {
+    let rig = Rig::new();
+    let (slow, waits) = (content(1, 40 << 20), content(2, 6 << 20));
+    let archive = zips::Zip::of([deflated("slow", &slow), deflated("waits", &waits)]).bytes();
+    let staging = rig.stage(Some(archive.len() as u64));
+    // One byte of the second is missing.
+    let hole = archive.len() as u64 - (1 << 20);
+    write(&staging, &archive, 0..hole);
+    write(&staging, &archive, hole + 1..archive.len() as u64);
+    let tree = rig.tree(&staging.blob());
+    let (slow_node, waits_node) = (node(&tree, "slow").await, node(&tree, "waits").await);
+    let waiting = read(&tree, waits_node);
+    let reading = async {
+        for mebibyte in 0..5 {
+            tree.read(slow_node, (mebibyte << 20)..(mebibyte << 20) + 100).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1200)).await;
+        }
+        let booked = rig.books.booked.load(Ordering::SeqCst);
+        assert!(booked < (6 << 20) + (20 << 20) + 3 * (8 << 20), "{booked}");
+        assert!(read(&tree, slow_node).await.unwrap() == slow);
+        let booked = rig.books.booked.load(Ordering::SeqCst);
+        assert!(booked < (6 << 20) + (40 << 20) + 3 * (8 << 20), "{booked}");
+        write(&staging, &archive, hole..hole + 1);
+    };
+    let (waited, ()) = tokio::join!(waiting, reading);
+    assert!(waited.unwrap() == waits);
+    rig.settles(&staging.blob()).await;
+}
+
 /// What an earlier attempt unpacked is removed before it is done again.
 #[tokio::test]
 async fn a_stream_that_begins_anew_is_not_counted_beside_what_it_removes() {
