@@ -64,7 +64,7 @@ impl Pack {
 /// Fetches and unpacks all twelve, five downloads at once, as cells do today.
 fn download_and_unzip(url: &str) -> f64 {
     let dir = TempDir::new();
-    let fetch = "seq 12 | xargs -P 5 -I N curl -s -o \"$1/N.zip\" \"$2?curl=N\";
+    let fetch = "seq 12 | xargs -P 5 -I N curl -sS -o \"$1/N.zip\" \"$2?curl=N\";
         for n in $(seq 12); do unzip -qq -d \"$1/$n\" \"$1/$n.zip\"; done";
     super::seconds(fetch, dir.path(), url.as_ref())
 }
