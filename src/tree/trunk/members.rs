@@ -76,6 +76,8 @@ pub(super) struct Job {
     pub(super) changed: Notify,
     /// Told when more is wanted.
     asked: Notify,
+    /// It was begun before anybody asked, along with others.
+    ahead: bool,
 }
 
 /// How a job ended.
@@ -173,13 +175,14 @@ impl Members {
         content: Content,
         soon: bool,
     ) -> Result<bool, TreeError> {
+        let mut alone = false;
         while let Some(job) = self.begin(state, no, content)? {
             job.want(READ_AHEAD.min(content.size));
             if !soon {
                 return Ok(false);
             }
             if let End::Failed(error) = state.until(&job.changed, || job.end()).await? {
-                return Err(error);
+                job.failed(error, &mut alone)?;
             }
         }
         Ok(true)
@@ -193,6 +196,7 @@ impl Members {
         content: Content,
         range: &Range<u64>,
     ) -> Result<(), TreeError> {
+        let mut alone = false;
         while let Some(job) = self.begin(state, no, content)? {
             job.want(range.end.saturating_add(READ_AHEAD).min(content.size));
             // The last byte is there only with the whole. What is there stays, whatever the end.
@@ -200,7 +204,7 @@ impl Members {
             let look = || if enough() { Some(None) } else { job.end().map(Some) };
             match state.until(&job.changed, look).await? {
                 None => return Ok(()),
-                Some(End::Failed(error)) => return Err(error),
+                Some(End::Failed(error)) => job.failed(error, &mut alone)?,
                 // It is filled now, or begun again.
                 Some(End::Filled | End::GivenUp) => {}
             }
@@ -262,7 +266,7 @@ impl Members {
             DAMAGED => Claim::Damaged(busy.damage(no)),
             _ => match busy.jobs.get(&no.0) {
                 Some(job) => Claim::Coming(job.clone()),
-                None => Claim::Begun(self.enter(&mut busy, no, content, header)),
+                None => Claim::Begun(self.enter(&mut busy, no, content, (header, false))),
             },
         }
     }
@@ -281,14 +285,20 @@ impl Members {
             let Some(content) = self.index.content(no) else { continue };
             let (place, small) = (place(no.0), content.size.max(packed(content)) <= SOON);
             if small && self.state(no) == EMPTY && self.end_of(content, place).is_some() {
-                items.push(self.enter(&mut busy, no, content, place));
+                items.push(self.enter(&mut busy, no, content, (place, true)));
             }
         }
         items
     }
 
-    fn enter(&self, busy: &mut Busy, no: ContentNo, content: Content, header: u64) -> Item {
-        let job = Arc::new(Job::default());
+    fn enter(
+        &self,
+        busy: &mut Busy,
+        no: ContentNo,
+        content: Content,
+        (header, ahead): (u64, bool),
+    ) -> Item {
+        let job = Arc::new(Job { ahead, ..Job::default() });
         busy.jobs.insert(no.0, job.clone());
         self.set(no, BUSY);
         Item { no, content, job, header, end: self.end_of(content, header) }
@@ -305,6 +315,10 @@ impl Members {
 
     /// Ends the job of a member. Whoever has the item does so, once.
     pub(super) fn finish(&self, item: &Item, end: End) {
+        if item.job.ahead && matches!(&end, End::Failed(error) if error.why == Why::NoRoom) {
+            // Who walks on begins anew, with a small part.
+            *self.ahead() = Ahead::default();
+        }
         {
             let mut busy = self.busy();
             busy.jobs.remove(&item.no.0);
@@ -358,6 +372,15 @@ impl Job {
 
     fn end(&self) -> Option<End> {
         self.end.get().cloned()
+    }
+
+    /// Passes on why it failed; but once a member that was to be unpacked along with others, for
+    /// which there was no room together, is tried `alone`.
+    fn failed(&self, error: TreeError, alone: &mut bool) -> Result<(), TreeError> {
+        match self.ahead && error.why == Why::NoRoom && !std::mem::replace(alone, true) {
+            true => Ok(()),
+            false => Err(error),
+        }
     }
 
     /// Returns how many bytes are there.

@@ -40,6 +40,8 @@ pub(super) struct Rig {
 pub(super) struct Books {
     /// What may be booked; 0 for no limit.
     pub(super) most: AtomicU64,
+    /// How long a refusal takes, in milliseconds.
+    pub(super) refuses_after: AtomicU64,
     /// What is booked now.
     pub(super) booked: AtomicU64,
     pub(super) bookings: AtomicU64,
@@ -57,6 +59,8 @@ impl Room for Books {
             self.bookings.fetch_add(1, Ordering::SeqCst);
             let most = self.most.load(Ordering::SeqCst);
             if most > 0 && self.booked.load(Ordering::SeqCst) + bytes > most {
+                let after = self.refuses_after.load(Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(after)).await;
                 return Err(TreeError::new(Why::NoRoom, "no room"));
             }
             self.booked.fetch_add(bytes, Ordering::SeqCst);

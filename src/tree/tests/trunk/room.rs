@@ -248,3 +248,25 @@ async fn a_stream_of_nothing_ends_when_nobody_wants_it() {
     }
     assert!(settled() >= 2 && begin.elapsed() < most, "{} times, {:?}", settled(), begin.elapsed());
 }
+
+/// A member that is unpacked along with others is refused only where there is no room for itself.
+#[tokio::test]
+async fn what_does_not_fit_ahead_is_no_reason_to_refuse_what_does() {
+    let rig = Rig::new();
+    let files: Files = (0..40)
+        .map(|no| (format!("f{no:03}"), format!("{no:03}").repeat(130_000).into_bytes()))
+        .collect();
+    let blob = rig.whole(&zips::Zip::of(files.iter().map(|(p, b)| deflated(p, b))).bytes());
+    rig.books.most.store(6 << 20, Ordering::SeqCst);
+    // Long enough that who walks meets what is unpacked ahead.
+    rig.books.refuses_after.store(100, Ordering::SeqCst);
+    let tree = rig.tree(&blob);
+    for (path, node) in list(&tree).await.iter().take(10) {
+        let bytes = read(&tree, *node).await;
+        assert_eq!(
+            bytes.map(|bytes| bytes.len()).map_err(|error| error.why),
+            Ok(390_000),
+            "{path}"
+        );
+    }
+}
