@@ -189,22 +189,26 @@ impl Ledger {
     }
 
     /// Goes on with an unfinished blob under a new number: its bytes become part of the download's
-    /// reservation, its tree stays with it. The new blob is pinned; the old one is off the books.
-    /// `None` if that is gone or going.
+    /// reservation, its tree stays with it. The new blob is pinned, and held by whoever has the old
+    /// one open or by the kernel's references to that: they are the same files. The old one is off
+    /// the books. `None` if that is gone or going.
     pub fn resume(&self, old: BlobId, new: BlobId, reservation: &mut Reservation) -> Option<Pin> {
         let mut books = self.0.books();
         if books.accounts.get(&old)?.place.is_gone() {
             return None;
         }
         books.place(old, Place::Pinned);
-        let Account { bytes, tree, .. } = books.accounts.remove(&old)?;
+        let Account { bytes, tree, pins, refs, .. } = books.accounts.remove(&old)?;
         // The tree stays in the store, under the new number.
         books.stored -= bytes;
         books.reserved += bytes;
         books.allocated += bytes;
         reservation.bytes += bytes;
         reservation.allocated += bytes;
-        books.accounts.insert(new, Account { tree, pins: 1, ..Account::new() });
+        books.accounts.insert(new, Account { tree, pins: pins + 1, refs, ..Account::new() });
+        if pins > 0 || refs > 0 {
+            books.heirs.insert(old, new);
+        }
         drop(books);
         Some(Pin { ledger: self.0.clone(), blob: new })
     }
@@ -266,9 +270,11 @@ impl Ledger {
         }
     }
 
-    /// Pins a blob, also one that is leaving; `None` if it is gone or going.
+    /// Pins a blob, also one that is leaving or was gone on with under another number; `None` if it
+    /// is gone or going.
     pub fn pin(&self, blob: BlobId) -> Option<Pin> {
         let mut books = self.0.books();
+        let blob = books.heir(blob);
         let account = books.accounts.get_mut(&blob)?;
         if account.place.is_gone() {
             return None;
@@ -282,6 +288,7 @@ impl Ledger {
     /// Notes that the kernel got a nodeid of this blob; `None` if it is gone or going.
     pub fn refer(&self, blob: BlobId) -> Option<KernelRef> {
         let mut books = self.0.books();
+        let blob = books.heir(blob);
         let account = books.accounts.get_mut(&blob).filter(|a| !a.place.is_gone())?;
         account.refs += 1;
         if matches!(account.place, Place::Leaving | Place::Held) {

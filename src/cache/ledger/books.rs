@@ -84,6 +84,8 @@ impl Account {
 pub(super) struct Books {
     pub(super) limits: Limits,
     pub(super) accounts: HashMap<BlobId, Account>,
+    /// Which blob those hold now whose blob was gone on with under another number.
+    pub(super) heirs: HashMap<BlobId, BlobId>,
     pub(super) idle: Box<dyn Order>,
     /// Bytes of all accounts, condemned ones too.
     pub(super) stored: u64,
@@ -99,12 +101,22 @@ impl Books {
         Books {
             limits,
             accounts: HashMap::new(),
+            heirs: HashMap::new(),
             idle,
             stored: 0,
             going: 0,
             reserved: 0,
             allocated: 0,
         }
+    }
+
+    /// Returns the number that a blob has now. Ends, as each number is given once and leads to a
+    /// later one.
+    pub(super) fn heir(&self, mut blob: BlobId) -> BlobId {
+        while let Some(heir) = self.heirs.get(&blob) {
+            blob = *heir;
+        }
+        blob
     }
 
     /// Moves a blob to another place and keeps the sums.

@@ -44,9 +44,12 @@ impl Pin {
 
 impl Clone for Pin {
     fn clone(&self) -> Pin {
-        if let Some(account) = self.ledger.books().accounts.get_mut(&self.blob) {
+        let mut books = self.ledger.books();
+        let blob = books.heir(self.blob);
+        if let Some(account) = books.accounts.get_mut(&blob) {
             account.pins += 1;
         }
+        drop(books);
         Pin { ledger: self.ledger.clone(), blob: self.blob }
     }
 }
@@ -54,10 +57,11 @@ impl Clone for Pin {
 impl Drop for Pin {
     fn drop(&mut self) {
         let mut books = self.ledger.books();
-        if let Some(account) = books.accounts.get_mut(&self.blob) {
+        let blob = books.heir(self.blob);
+        if let Some(account) = books.accounts.get_mut(&blob) {
             account.pins -= 1;
         }
-        let victim = books.let_go(&self.ledger, self.blob);
+        let victim = books.let_go(&self.ledger, blob);
         self.ledger.finish(books, victim);
     }
 }
@@ -65,10 +69,11 @@ impl Drop for Pin {
 impl Drop for KernelRef {
     fn drop(&mut self) {
         let mut books = self.ledger.books();
-        if let Some(account) = books.accounts.get_mut(&self.blob) {
+        let blob = books.heir(self.blob);
+        if let Some(account) = books.accounts.get_mut(&blob) {
             account.refs -= 1;
         }
-        let victim = books.let_go(&self.ledger, self.blob);
+        let victim = books.let_go(&self.ledger, blob);
         self.ledger.finish(books, victim);
     }
 }
@@ -79,6 +84,7 @@ impl Victim {
         let Some(ledger) = self.ledger.upgrade() else { return 0 };
         let mut books = ledger.books();
         let account = books.accounts.remove(&self.blob);
+        books.heirs.retain(|_, heir| *heir != self.blob);
         let bytes = account.map_or(0, |account| account.all());
         books.stored -= bytes;
         books.going -= bytes;

@@ -1,6 +1,7 @@
 //! Bodies that fail after their head had landed.
 
 use super::*;
+use crate::cache::ledger::Evicted;
 
 fn rig() -> Rig {
     Rig::new(table([("a", source("http://h/a"))]))
@@ -66,4 +67,43 @@ async fn a_name_that_is_gone_keeps_nothing_back() {
     rig.will(Reply::Fail(FailureKind::Gone));
     assert_eq!(errno(rig.open("a").await), libc::ENOENT);
     until("both to go", || rig.cache.ledger().balance().blobs == 0).await;
+}
+
+/// They are the same files under another number.
+#[tokio::test]
+async fn a_reader_of_a_part_that_is_gone_on_with_holds_the_whole() {
+    const LENGTH: usize = 3 << 20;
+    let all = Arc::new((0..LENGTH).map(|at| (at * 7 % 251) as u8).collect::<Vec<u8>>());
+    let rig = Rig::new(table([("a", source("http://h/a"))]));
+    let ranged = Head { ranges: true, offered: true, ..head(Some("1"), Some(LENGTH as u64)) };
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(ranged, sent));
+    let reader = rig.open("a").await.unwrap();
+    let reference = rig.cache.ledger().refer(reader.version.blob.id()).unwrap();
+    rig.will(Reply::Fail(FailureKind::Unreachable));
+    body.send(Ok(bytes::Bytes::copy_from_slice(&all[..2 << 20]))).unwrap();
+    until("the bytes", || reader.version.blob.filled() == 2 << 20).await;
+    body.send(Err(failure(FailureKind::BadAnswer))).unwrap();
+    until("the part", || rig.entry("a").state().unfinished.is_some()).await;
+    later().await;
+    rig.will(Reply::NotModified);
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Of(all.clone()));
+    let again = rig.open("a").await.unwrap();
+    assert!(bytes_of(&again).await == *all);
+    let blob = again.version.blob.id();
+    assert_ne!(blob, reader.version.blob.id());
+    until("the commit", || again.version.complete()).await;
+    drop(again);
+    let ledger = rig.cache.ledger();
+    until("the download to let go", || ledger.pins(blob) == 1).await;
+    assert!(matches!(ledger.evict(blob), Evicted::Pinned(1)));
+    assert!(ledger.pin(reader.version.blob.id()).is_some(), "by the number it had");
+    let opened = reader.pin.clone();
+    drop(reader);
+    assert_eq!(ledger.pins(blob), 1);
+    drop(opened);
+    assert!(!ledger.alone(blob), "the kernel refers to it");
+    drop(reference);
+    assert!(ledger.alone(blob));
+    assert!(matches!(ledger.evict(blob), Evicted::Now(_)));
 }
