@@ -48,6 +48,9 @@ struct State {
     shown: Option<Instant>,
     /// Something was asked of it since the last sweep.
     touched: bool,
+    /// Something of what the archive holds was told. The kernel or whoever asked may still know it
+    /// when nothing is counted any more, so from then on it stands for these bytes alone.
+    told: bool,
     /// Names that the kernel was told are missing, since its entry for the name went; before, some of
     /// the last, which it may have noted after that.
     misses: Vec<(NodeNo, Box<[u8]>)>,
@@ -126,7 +129,7 @@ impl Crown {
     }
 
     /// Binds it to a version, if it is bound to none or to a record of the same blob. One whose blob
-    /// broke takes another, if that has the same bytes or the kernel knows of nothing but the root.
+    /// broke takes another, if that has the same bytes or nothing was told but the root.
     pub(super) fn bind(&self, version: Arc<Version>, reference: Option<KernelRef>) {
         let mut state = self.state();
         let same = state.version.as_ref().is_none_or(|v| v.blob.id() == version.blob.id());
@@ -192,7 +195,7 @@ impl Crown {
             return false;
         }
         state.count(node);
-        state.touched = true;
+        (state.touched, state.told) = (true, true);
         if !complete {
             state.early.insert((dir, name.into()), node);
         } else if !state.early.is_empty() {
@@ -201,15 +204,29 @@ impl Crown {
         true
     }
 
-    /// Notes that the kernel was told that a name is missing. What it remembers of that keeps the
-    /// directory, and goes with the entry of the tree's name; without one, by its own name only.
-    pub(super) fn missed(&self, dir: NodeNo, name: &[u8]) {
+    /// Notes that the kernel is told that a name is missing in the tree of `blob`, and says whether
+    /// the crown stands for that. What the kernel remembers of it keeps the directory, and goes with
+    /// the entry of the tree's name; without one, by its own name only.
+    pub(super) fn missed(&self, blob: BlobId, dir: NodeNo, name: &[u8]) -> bool {
         let mut state = self.state();
-        state.touched = true;
+        if !state.stands_for(blob) {
+            return false;
+        }
+        (state.touched, state.told) = (true, true);
         if state.attached && state.misses.len() >= RECENT {
             state.misses.clear();
         }
         state.misses.push((dir, name.into()));
+        true
+    }
+
+    /// Notes that a directory of the tree of `blob` is listed, and says whether the crown stands for
+    /// that. The kernel keeps what it hears.
+    pub(super) fn listed(&self, blob: BlobId) -> bool {
+        let mut state = self.state();
+        let stands = state.stands_for(blob);
+        state.told |= stands;
+        stands
     }
 
     /// Takes references of the kernel back; says whether none is left to any node.
@@ -371,10 +388,8 @@ impl State {
 
     /// Says whether a broken version may make room for another.
     fn takes(&self, entry: &Entry, version: &Version) -> bool {
-        let root_alone =
-            self.handles == 0 && self.counted == usize::from(self.references(NodeNo::ROOT) > 0);
         self.version.as_ref().is_none_or(|bound| {
-            bound.blob.broken().is_some() && (root_alone || same_bytes(entry, bound, version))
+            bound.blob.broken().is_some() && (!self.told || same_bytes(entry, bound, version))
         })
     }
 }

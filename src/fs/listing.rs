@@ -9,7 +9,7 @@ use super::nodeid::{Place, place};
 use super::{Fs, Kind, Refused};
 use crate::cache::{Names, OpenError, Shown, number};
 use crate::tree::{self, Index, NodeNo};
-use crate::types::Ino;
+use crate::types::{BlobId, Ino};
 
 /// One line of a directory.
 pub struct Line<'a> {
@@ -66,21 +66,26 @@ impl Fs {
             Place::Tree(number, dir) => (number, dir),
         };
         let crown = self.crown(number)?;
-        let index = match crown.tree().and_then(|tree| tree.index().cloned()) {
+        let there = crown.tree().and_then(|tree| Some((tree.blob().id(), tree.index()?.clone())));
+        let (blob, index) = match there {
             // Of bytes that are known to be wrong nothing is listed either.
-            Some(index) if !crown.is_tainted() => index,
+            Some(there) if !crown.is_tainted() => there,
             _ => self.whole(&crown).await?,
         };
+        if !crown.listed(blob) {
+            return Err(Refused::Errno(libc::ESTALE));
+        }
         match index.attr(dir).map(|attr| attr.kind) {
             Some(tree::Kind::Directory) => Ok(Listing::Members { index, crown, dir }),
             _ => Err(Refused::Errno(libc::ENOTDIR)),
         }
     }
 
-    async fn whole(&self, crown: &Arc<Crown>) -> Result<Arc<Index>, Refused> {
+    async fn whole(&self, crown: &Arc<Crown>) -> Result<(BlobId, Arc<Index>), Refused> {
         let tree = self.rooted(crown).await?;
-        let (_, index) = self.asked(crown, tree, |tree| async move { tree.whole().await }).await?;
-        Ok(index)
+        let (tree, index) =
+            self.asked(crown, tree, |tree| async move { tree.whole().await }).await?;
+        Ok((tree.blob().id(), index))
     }
 }
 

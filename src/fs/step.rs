@@ -26,7 +26,7 @@ impl Fs {
                 let attr = tree.attr(node)?;
                 self.found(crown, &tree, (dir, name), (node, attr)).map(Ok)
             }
-            Ok(Found::Absent) => Some(Ok(absent(crown, dir, name))),
+            Ok(Found::Absent) => absent(crown, &tree, dir, name).map(Ok),
             // It may have been given up for a reason that is over.
             Ok(Found::NotYet) | Err(_) => None,
         }
@@ -51,7 +51,7 @@ impl Fs {
                 let found = self.found(crown, &tree, (dir, name), (node, attr));
                 found.ok_or(Refused::Errno(libc::ESTALE))?
             }
-            None => absent(crown, dir, name),
+            None => absent(crown, &tree, dir, name).ok_or(Refused::Errno(libc::ESTALE))?,
         })
     }
 
@@ -215,10 +215,10 @@ impl Fs {
     }
 }
 
-/// Says that a name is missing.
-fn absent(crown: &Crown, dir: NodeNo, name: &OsStr) -> Looked {
-    crown.missed(dir, name.as_bytes());
-    Looked::Absent { ttl: LONG }
+/// Says that a name is missing; `None` where the crown has come to stand for other bytes since.
+fn absent(crown: &Crown, tree: &Tree, dir: NodeNo, name: &OsStr) -> Option<Looked> {
+    let noted = crown.missed(tree.blob().id(), dir, name.as_bytes());
+    noted.then_some(Looked::Absent { ttl: LONG })
 }
 
 /// Makes a refusal of what a tree says.

@@ -1,6 +1,7 @@
 //! Trees whose bytes stop coming, and who holds a node of them.
 
 use std::io::Write as _;
+use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -8,6 +9,8 @@ use flate2::write::GzEncoder;
 use super::super::super::nodeid::{self, Place, place};
 use super::*;
 use crate::cache::Limits;
+use crate::cache::tests::PartReply;
+use crate::origin::Head;
 
 fn gz(bytes: &[u8], level: u32) -> Vec<u8> {
     let mut packed = GzEncoder::new(Vec::new(), Compression::new(level));
@@ -221,4 +224,64 @@ async fn a_name_that_did_not_come_is_not_missing_where_the_archive_is_gone() {
     until("the failure", || version.blob.broken().is_some()).await;
     assert_eq!(step(&fs, dir, "two").await.err(), Some(libc::EIO));
     assert_eq!(read(&fs, one, 0).await.unwrap(), b"1", "what came stays");
+}
+
+/// What the kernel has forgotten a program may still remember, and the kernel what was missing.
+#[tokio::test]
+async fn who_was_told_of_one_archive_is_not_moved_to_another() {
+    let (rig, fs) = mounted(directory("http://h/a"));
+    let dir = root(&fs, "a");
+    let bytes = tars::tar([tars::file("one", "1"), tars::file("two", "2")]);
+    let one = broken_off(&rig, &fs, &bytes[..1024], bytes.len(), "one").await;
+    // As the sweep has it.
+    fs.forget(one, 1);
+    later().await;
+    rig.will(found("2", &tars::tar([tars::file("three", "3"), tars::file("one", "9")])));
+    assert_eq!(step(&fs, dir, "three").await.err(), Some(libc::EIO));
+    let one = walk(&fs, dir, "one").await;
+    fs.open(one).await.unwrap();
+    assert_eq!(read(&fs, one, 0).await.unwrap(), b"1", "what came stays");
+    fs.release(one);
+    let new = root(&fs, "a");
+    assert_ne!(new, dir);
+    walk(&fs, new, "three").await;
+}
+
+/// Whoever goes on with it: the files are the same.
+#[tokio::test]
+async fn who_holds_a_tree_that_others_go_on_with_can_open_it_and_keeps_it() {
+    let (rig, fs) = mounted(directory("http://h/a"));
+    let dir = root(&fs, "a");
+    let bytes = Arc::new(tars::tar([
+        tars::file("one", vec![1; 1 << 20]),
+        tars::file("two", vec![2; 2 << 20]),
+    ]));
+    let cut = (1 << 20) + (1 << 19);
+    let (body, sent) = mpsc::unbounded_channel();
+    let ranged = Head { ranges: true, offered: true, ..head(Some("1"), Some(bytes.len() as u64)) };
+    rig.will(Reply::Slow(ranged, sent));
+    body.send(Ok(bytes[..cut].to_vec().into())).unwrap();
+    let one = walk(&fs, dir, "one").await;
+    let version = rig.entry("a").version().unwrap();
+    until("the bytes", || version.blob.filled() == cut as u64).await;
+    rig.will(Reply::Fail(FailureKind::Unreachable));
+    body.send(Err(failure(FailureKind::BadAnswer))).unwrap();
+    until("the download to break", || version.blob.broken().is_some()).await;
+    later().await;
+    rig.will(Reply::NotModified);
+    rig.origin.parts.lock().unwrap().push_back(PartReply::Of(bytes.clone()));
+    let again = rig.open("a").await.unwrap();
+    let blob = again.version.blob.id();
+    assert_ne!(blob, version.blob.id());
+    until("all of it", || again.version.complete()).await;
+    drop(again);
+    until("the download to let go", || rig.cache.ledger().pins(blob) == 0).await;
+    assert!(!rig.cache.ledger().alone(blob), "the kernel refers to it");
+    fs.open(one).await.unwrap();
+    assert_eq!(read(&fs, one, 0).await.unwrap(), vec![1; 4096]);
+    assert_eq!(rig.cache.ledger().pins(blob), 1);
+    fs.release(one);
+    fs.forget(one, 1);
+    fs.forget(dir, 1);
+    until("the tree to fall", || rig.cache.ledger().alone(blob)).await;
 }
