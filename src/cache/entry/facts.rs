@@ -46,7 +46,11 @@ impl State {
         Facts {
             same_source: version.source == self.identity,
             digest_unchecked: self.source.digest.as_ref().is_some_and(|declared| {
-                version.digest.as_ref() != Some(declared) && !self.is_unlike(version, declared)
+                // A digest that the origin gave was compared too; that it is the declared one now
+                // is to be written down with the version, or it would count as another source's.
+                let known =
+                    version.digest.as_ref() == Some(declared) && version.source == self.identity;
+                !(known || self.is_unlike(version, declared))
             }),
             untrusted: version.untrusted,
             policy: self.source.revalidate,

@@ -187,3 +187,20 @@ async fn what_was_committed_is_found_again_and_revalidated() {
     assert_eq!(rig.asked(), 1);
     assert!(rig.dir.path().exists());
 }
+
+/// The digest that the origin gave was compared like a declared one; declared later, it is the same
+/// bytes under another identity.
+#[tokio::test]
+async fn a_digest_that_the_origin_gave_may_be_declared_later() {
+    let rig = Rig::new(table([("a", source("http://h/a"))]));
+    let said = Head { digest: sha256(b"one"), ..head(Some("1"), Some(3)) };
+    rig.will(Reply::Body(said, b"one".to_vec()));
+    let first = rig.open("a").await.unwrap();
+    until("the commit", || first.version.complete()).await;
+    let declared = Source { digest: sha256(b"one"), ..source("http://h/a") };
+    rig.cache.bind(table([("a", declared)]));
+    let opened = tokio::time::timeout(Duration::from_secs(3), rig.open("a")).await;
+    let opened = opened.expect("an answer").unwrap();
+    assert_eq!(opened.version.blob.id(), first.version.blob.id());
+    assert_eq!(rig.asked(), 1);
+}
