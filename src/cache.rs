@@ -303,8 +303,10 @@ impl Cache {
                 step => match self.follow(entry, step, &mut elections).await? {
                     Some(Landed::Version { version, .. }) if entry.means(&version) => version,
                     Some(Landed::Version { .. }) => continue,
-                    Some(Landed::Head(peek)) => return Ok(peek.size()),
-                    None => continue,
+                    Some(Landed::Head(peek)) if peek.source == entry.identity() => {
+                        return Ok(peek.size());
+                    }
+                    Some(Landed::Head(_)) | None => continue,
                 },
             };
             return self.size_of(&version).await;

@@ -334,7 +334,12 @@ impl Download {
         let framing = if head.part.is_some() { Framing::Length } else { head.framing };
         let end = End { source: source.clone(), framing, record, keep: version.keep };
         let task = tokio::task::spawn_blocking(move || end.reach(&staging, received));
-        let done = beating(pulse.as_deref(), task).await;
+        // Hashing what is left is progress, for who waits for the version and who reads it.
+        let beat = || {
+            version.blob.beat();
+            pulse.iter().for_each(|pulse| pulse.beat());
+        };
+        let done = beating(beat, task).await;
         let (on_disk, done) = done.unwrap_or_else(|_stopping| {
             let error = OpenError::new(Refusal::Store, "the daemon is stopping");
             (version.blob.filled(), Err(error))

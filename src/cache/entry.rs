@@ -7,6 +7,7 @@
 //! Lock order: an entry's state, then the ledger. The state is never locked across a wait.
 
 mod facts;
+mod failing;
 mod forms;
 mod permit;
 
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::OpenError;
 use super::doubt::{Doubt, Left};
 use super::flight::Ticket;
-use super::freshness::{Verdict, judge};
+use super::freshness::{JUST_LANDED, Verdict, judge};
 use super::parking::Parked;
 use super::version::{Peek, Unfinished, Version};
 use crate::digest::Digest;
@@ -304,8 +305,7 @@ impl Entry {
     pub(super) fn lost_to(&self, blob: BlobId, error: &OpenError, remembered: Duration) {
         let mut state = self.state();
         if state.held().is_some_and(|v| v.blob.id() == blob) {
-            state.fall_back();
-            state.failed(error, remembered);
+            state.lost_to(error, remembered);
         }
     }
 
@@ -319,9 +319,9 @@ impl Entry {
         let now = Instant::now();
         let mut state = self.state();
         if let Some(broken) = state.held().and_then(|version| version.blob.broken()) {
-            state.fall_back();
-            if broken.errno != UNWANTED && !broken.superseded {
-                state.failed(&OpenError::from(broken), REMEMBERED);
+            match broken.errno == UNWANTED || broken.superseded {
+                true => state.fall_back(),
+                false => state.lost_to(&OpenError::from(broken), REMEMBERED),
             }
         }
         if let Slot::Fetching(ticket) | Slot::Refreshing(_, ticket) = &state.slot {
@@ -352,14 +352,16 @@ impl Entry {
             }
             if want == Want::Length
                 && let Some((at, peek)) = state.peeked()
-                && now.duration_since(*at) < window.max(super::freshness::JUST_LANDED)
+                && now.duration_since(*at) < window.max(JUST_LANDED)
             {
                 return Step::TakeHead(peek.clone());
             }
+            // What a stat heard long ago is not told as what is coming now.
+            state.peeked.take_if(|(at, _)| now.duration_since(*at) >= window.max(JUST_LANDED));
             let State { parked, identity, .. } = &mut *state;
             let parked = parked.take_if(|p| want == Want::Version && p.source == *identity);
             let parked = parked.map(Box::new);
-            let (permit, ticket) = self.permit();
+            let (permit, ticket) = self.permit(&state.source);
             state.slot = Slot::Fetching(ticket.clone());
             return Step::Lead(permit, Errand::Ask { have: None, parked, want }, ticket);
         };
@@ -379,7 +381,7 @@ impl Entry {
                 false => Step::Refuse(error.clone()),
             };
         }
-        let (permit, ticket) = self.permit();
+        let (permit, ticket) = self.permit(&state.source);
         state.slot = Slot::Refreshing(version.clone(), ticket.clone());
         let errand = match verdict {
             Verdict::Verify => Errand::Verify(version),
@@ -434,7 +436,7 @@ impl State {
     }
 
     fn just_fell_back(&self, now: Instant) -> bool {
-        self.fell_back.is_some_and(|at| now.duration_since(at) < super::freshness::JUST_LANDED)
+        self.fell_back.is_some_and(|at| now.duration_since(at) < JUST_LANDED)
     }
 
     /// Takes out what can be gone on with, if it is of the source in force.
@@ -489,11 +491,5 @@ impl State {
     pub(super) fn succeeded(&mut self) {
         self.failure = None;
         self.last_error = None;
-    }
-
-    /// Notes a failure, which is answered again without asking for as long as `remembered`.
-    pub(super) fn failed(&mut self, error: &OpenError, remembered: Duration) {
-        self.failure = Some((Instant::now() + remembered, error.clone()));
-        self.last_error = Some((SystemTime::now(), error.clone()));
     }
 }

@@ -9,7 +9,7 @@ use super::doubt::Doubt;
 use super::download::{self, Content, Failed};
 use super::entry::{Errand, Permit, REMEMBERED, Slot, Want};
 use super::error::OpenError;
-use super::flight::{Landed, Pulse};
+use super::flight::Landed;
 use super::kept::{Kept, put_back};
 use super::lie;
 use super::parking::Parked;
@@ -58,7 +58,8 @@ async fn ask(
 ) {
     let entry = permit.entry().clone();
     let source = entry.source();
-    if let Some(parked) = parked {
+    // The catalogs may have changed since it was taken.
+    if let Some(parked) = parked.filter(|parked| parked.source == source.identity()) {
         let Parked { head, body, .. } = *parked;
         cache.counters.misses.inc();
         let content = match Kept::take(cache, &entry, Want::Version) {
@@ -185,16 +186,12 @@ async fn receive(
 }
 
 /// Runs work that makes progress nobody can see, and has those who wait see it.
-pub(super) async fn beating<T>(pulse: Option<&Pulse>, work: impl Future<Output = T>) -> T {
+pub(super) async fn beating<T>(beat: impl Fn(), work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     loop {
         match tokio::time::timeout(BEAT, &mut work).await {
             Ok(done) => return done,
-            Err(_) => {
-                if let Some(pulse) = pulse {
-                    pulse.beat();
-                }
-            }
+            Err(_) => beat(),
         }
     }
 }
@@ -331,6 +328,11 @@ pub(super) async fn fail(
     retry_after: Option<Duration>,
 ) {
     let entry = permit.entry().clone();
+    if permit.is_of_another_source() {
+        // The permit falls, and who waits asks the source that the catalogs name now.
+        tracing::debug!(name = %entry.name(), %error, "of a source that is no more declared");
+        return;
+    }
     let wait = retry_after.map_or(REMEMBERED, |asked| asked.clamp(REMEMBERED, REMEMBERED_AT_MOST));
     let gone = error.why == Refusal::Gone;
     let pin = match &have {
@@ -402,7 +404,8 @@ async fn verify(cache: &Arc<Cache>, mut permit: Permit, version: Arc<Version>) {
                 _ => Ok(Checked::Good),
             }
         });
-        beating(Some(&permit.pulse()), work).await
+        let pulse = permit.pulse();
+        beating(|| pulse.beat(), work).await
     };
     match checked {
         Ok(Ok(Checked::Good)) => {

@@ -4,19 +4,23 @@ use std::sync::Arc;
 
 use super::{Entry, Slot, State};
 use crate::cache::flight::{Landing, Pulse, Seat, Ticket, flight};
+use crate::source::Source;
 
 /// The leader's duty to answer. Dropped without one, the entry is as before and the waiters elect
 /// another leader.
 pub(in crate::cache) struct Permit {
     entry: Arc<Entry>,
+    /// What the catalogs named when it took off.
+    source: Arc<Source>,
     seat: Seat,
     landed: bool,
 }
 
 impl Entry {
-    pub(super) fn permit(self: &Arc<Self>) -> (Permit, Ticket) {
+    pub(super) fn permit(self: &Arc<Self>, source: &Arc<Source>) -> (Permit, Ticket) {
         let (seat, ticket) = flight();
-        (Permit { entry: self.clone(), seat, landed: false }, ticket)
+        let (entry, source) = (self.clone(), source.clone());
+        (Permit { entry, source, seat, landed: false }, ticket)
     }
 }
 
@@ -24,6 +28,12 @@ impl Permit {
     /// Returns the entry this flight is for.
     pub(in crate::cache) fn entry(&self) -> &Arc<Entry> {
         &self.entry
+    }
+
+    /// Says whether the catalogs name another source now: what this flight ends with says nothing
+    /// of that.
+    pub(in crate::cache) fn is_of_another_source(&self) -> bool {
+        self.source.identity() != self.entry.identity()
     }
 
     /// Returns the clock that the waiters' deadlines are counted from.

@@ -204,3 +204,69 @@ async fn a_digest_that_the_origin_gave_may_be_declared_later() {
     assert_eq!(opened.version.blob.id(), first.version.blob.id());
     assert_eq!(rig.asked(), 1);
 }
+
+fn moved() -> Table {
+    table([("a", source("http://h/new"))])
+}
+
+/// Has the catalogs change while the origin is asked.
+async fn change(rig: &Rig) {
+    until("the question", || rig.asked() > 0).await;
+    rig.cache.bind(moved());
+}
+
+#[tokio::test]
+async fn an_error_of_the_source_before_is_not_told_of_the_new_one() {
+    let rig = Rig::new(table([("a", source("http://h/old"))]));
+    rig.will_after(300, Reply::Fail(FailureKind::Gone)).will(found("1", b"new"));
+    let after = async {
+        change(&rig).await;
+        let first = rig.open("a").await;
+        (first, rig.open("a").await)
+    };
+    let (before, (first, second)) = tokio::join!(rig.open("a"), after);
+    assert!(first.is_ok() && second.is_ok());
+    assert_eq!(bytes_of(&before.unwrap()).await, b"new", "who asked before hears of it too");
+    assert_eq!(rig.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_length_of_the_source_before_is_not_told_of_the_new_one() {
+    let rig = Rig::new(table([("a", source("http://h/old"))]));
+    rig.will_after(300, found("1", b"old")).will(found("1", b"newer"));
+    let after = async {
+        change(&rig).await;
+        rig.size("a").await.unwrap().length
+    };
+    let (_, length) = tokio::join!(rig.size("a"), after);
+    assert_eq!(length, 5);
+}
+
+#[tokio::test]
+async fn a_download_of_the_source_before_that_breaks_refuses_nobody_the_new_one() {
+    let rig = Rig::new(table([("a", source("http://h/old"))]));
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(head(Some("1"), Some(100)), sent));
+    let first = rig.open("a").await.unwrap();
+    rig.cache.bind(moved());
+    body.send(Err(failure(FailureKind::BadAnswer))).unwrap();
+    until("the end", || first.version.blob.broken().is_some()).await;
+    rig.will(found("1", b"new"));
+    assert_eq!(bytes_of(&rig.open("a").await.unwrap()).await, b"new");
+}
+
+#[tokio::test]
+async fn a_body_that_waits_for_an_open_is_of_the_source_that_it_was_asked_of() {
+    let rig = Rig::new(table([("a", source("http://h/old"))]));
+    rig.will(found("1", b"old")).will(found("1", b"newer"));
+    rig.size("a").await.unwrap();
+    let entry = rig.entry("a");
+    let mut open = Box::pin(rig.cache.open(&entry));
+    tokio::select! {
+        biased;
+        _ = &mut open => panic!("it cannot be ready"),
+        () = std::future::ready(()) => {}
+    }
+    rig.cache.bind(moved());
+    assert_eq!(bytes_of(&open.await.unwrap()).await, b"newer");
+}

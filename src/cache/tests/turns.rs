@@ -128,3 +128,19 @@ async fn the_wait_for_a_turn_is_not_held_against_a_body() {
     drop(held);
     senders.iter().for_each(tokio::task::JoinHandle::abort);
 }
+
+#[tokio::test]
+async fn a_stat_beside_an_open_is_not_told_what_was_heard_long_ago() {
+    let rig = Rig::new(table([("a", source("http://h/a"))]));
+    rig.will(found("1", b"old"));
+    rig.size("a").await.unwrap();
+    later().await;
+    later().await;
+    rig.will_after(300, found("2", b"much longer"));
+    let stat = async {
+        until("the open to ask", || rig.asked() == 2).await;
+        rig.size("a").await.unwrap().length
+    };
+    let (opened, length) = tokio::join!(rig.open("a"), stat);
+    assert_eq!((length, bytes_of(&opened.unwrap()).await.len()), (11, 11));
+}
