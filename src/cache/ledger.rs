@@ -206,9 +206,7 @@ impl Ledger {
         reservation.bytes += bytes;
         reservation.allocated += bytes;
         books.accounts.insert(new, Account { tree, pins: pins + 1, refs, ..Account::new() });
-        if pins > 0 || refs > 0 {
-            books.heirs.insert(old, new);
-        }
+        books.inherit(old, new);
         drop(books);
         Some(Pin { ledger: self.0.clone(), blob: new })
     }

@@ -110,13 +110,15 @@ impl Books {
         }
     }
 
-    /// Returns the number that a blob has now. Ends, as each number is given once and leads to a
-    /// later one.
-    pub(super) fn heir(&self, mut blob: BlobId) -> BlobId {
-        while let Some(heir) = self.heirs.get(&blob) {
-            blob = *heir;
-        }
-        blob
+    /// Returns the number that a blob has now.
+    pub(super) fn heir(&self, blob: BlobId) -> BlobId {
+        self.heirs.get(&blob).copied().unwrap_or(blob)
+    }
+
+    /// Has whoever holds a blob hold another from now on.
+    pub(super) fn inherit(&mut self, old: BlobId, new: BlobId) {
+        self.heirs.values_mut().filter(|heir| **heir == old).for_each(|heir| *heir = new);
+        self.heirs.insert(old, new);
     }
 
     /// Moves a blob to another place and keeps the sums.
