@@ -357,7 +357,10 @@ impl Entry {
                 return Step::TakeHead(peek.clone());
             }
             // What a stat heard long ago is not told as what is coming now.
-            state.peeked.take_if(|(at, _)| now.duration_since(*at) >= window.max(JUST_LANDED));
+            // One that asks for a length asks whether that still holds.
+            if want == Want::Version {
+                state.peeked.take_if(|(at, _)| now.duration_since(*at) >= window.max(JUST_LANDED));
+            }
             let State { parked, identity, .. } = &mut *state;
             let parked = parked.take_if(|p| want == Want::Version && p.source == *identity);
             let parked = parked.map(Box::new);
