@@ -266,3 +266,16 @@ async fn a_clock_that_is_set_neither_takes_a_copy_away_nor_keeps_it_fresh() {
     rig.open("a").await.unwrap();
     assert_eq!(rig.asked(), 2);
 }
+
+#[tokio::test]
+async fn a_length_that_was_heard_long_ago_is_asked_about_with_its_validators() {
+    let rig = Rig::new(table([("a", source(URL))]));
+    rig.will(found("1", b"one"));
+    let first = rig.size("a").await.unwrap();
+    later().await;
+    later().await;
+    rig.will(Reply::NotModified);
+    let second = rig.size("a").await.unwrap();
+    assert_eq!(rig.last_condition().unwrap().etag.as_deref(), Some("\"1\""));
+    assert_eq!((second.length, second.shown_at), (first.length, first.shown_at));
+}
