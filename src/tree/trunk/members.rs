@@ -315,7 +315,7 @@ impl Members {
 
     /// Ends the job of a member. Whoever has the item does so, once.
     pub(super) fn finish(&self, item: &Item, end: End) {
-        if item.job.ahead && matches!(&end, End::Failed(error) if error.why == Why::NoRoom) {
+        if item.job.ahead && matches!(&end, End::Failed(error) if too_much(error)) {
             // Who walks on begins anew, with a small part.
             *self.ahead() = Ahead::default();
         }
@@ -377,7 +377,7 @@ impl Job {
     /// Passes on why it failed; but once a member that was to be unpacked along with others, for
     /// which there was no room together, is tried `alone`.
     fn failed(&self, error: TreeError, alone: &mut bool) -> Result<(), TreeError> {
-        match self.ahead && error.why == Why::NoRoom && !std::mem::replace(alone, true) {
+        match self.ahead && too_much(&error) && !std::mem::replace(alone, true) {
             true => Ok(()),
             false => Err(error),
         }
@@ -420,6 +420,11 @@ fn packed(content: Content) -> u64 {
         Packed::Deflated { length, .. } => length,
         _ => content.size,
     }
+}
+
+/// Says whether less might have fit.
+fn too_much(error: &TreeError) -> bool {
+    error.why.is_room() || error.why == Why::TooLarge
 }
 
 /// Says whether trying again is of no use.
