@@ -48,7 +48,9 @@ impl Plot {
 
     async fn book(&self, bytes: u64) -> Result<(), TreeError> {
         let (name, blob) = (self.entry.name(), self.archive.id());
-        let pin = self.cache.ledger.pin(blob).ok_or_else(|| {
+        // What was gone on with under another number is made there, and counted there.
+        let pin = self.cache.ledger.pin(blob).filter(|_| self.cache.ledger.contains(blob));
+        let pin = pin.ok_or_else(|| {
             TreeError::new(Why::Broken, format!("{name}: the archive has just been evicted"))
         })?;
         let before = match &mut self.held().booked {
