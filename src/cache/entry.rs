@@ -356,9 +356,9 @@ impl Entry {
             {
                 return Step::TakeHead(peek.clone());
             }
-            // What a stat heard long ago is not told as what is coming now.
-            // One that asks for a length asks whether that still holds.
             if want == Want::Version {
+                // What a stat heard long ago is not told as what is coming now. The next stat asks
+                // whether it still holds.
                 state.peeked.take_if(|(at, _)| now.duration_since(*at) >= window.max(JUST_LANDED));
             }
             let State { parked, identity, .. } = &mut *state;
