@@ -24,7 +24,7 @@ use super::kept::{Kept, put_back};
 use super::ledger::{Pin, Reservation};
 use super::lie::{Again, Beside};
 use super::room::overhead;
-use super::version::{Version, keeps};
+use super::version::{Peek, Version, keeps};
 use crate::metrics::Refusal;
 use crate::origin::{Body, Framing, Head, Unchanged};
 use crate::source::{Integrity, Source};
@@ -117,7 +117,7 @@ pub(super) async fn begin(
         let tree = permit.entry().is_tree().then(|| cache.tree(permit.entry(), &landing.version));
         if let Some(length) = head.length.filter(|_| have.is_none()) {
             // A stat need not wait for the digest.
-            let peek = peek(permit.entry(), &source, &head, length);
+            let peek = Peek { coming: true, ..peek(permit.entry(), &source, &head, length) };
             permit.entry().state().peeked = Some((Instant::now(), peek));
         }
         match download.receive(first, Some(pulse), None).await {

@@ -9,6 +9,7 @@
 mod facts;
 mod failing;
 mod forms;
+mod heads;
 mod permit;
 
 use std::sync::atomic::AtomicBool;
@@ -334,9 +335,8 @@ impl Entry {
                 {
                     Step::Take { version: version.clone(), stale: false }
                 }
-                // The body of a head that is known: its length need not be waited for.
-                (Slot::Fetching(_), Want::Length) => match state.peeked() {
-                    Some((_, peek)) => Step::TakeHead(peek.clone()),
+                (Slot::Fetching(_), Want::Length) => match state.tellable(now, window) {
+                    Some(peek) => Step::TakeHead(peek.clone()),
                     None => Step::Join(ticket.clone()),
                 },
                 _ => Step::Join(ticket.clone()),
@@ -351,15 +351,9 @@ impl Entry {
                 return Step::Refuse(withdrawn(&self.name));
             }
             if want == Want::Length
-                && let Some((at, peek)) = state.peeked()
-                && now.duration_since(*at) < window.max(JUST_LANDED)
+                && let Some(peek) = state.tellable(now, window)
             {
                 return Step::TakeHead(peek.clone());
-            }
-            if want == Want::Version {
-                // What a stat heard long ago is not told as what is coming now. The next stat asks
-                // whether it still holds.
-                state.peeked.take_if(|(at, _)| now.duration_since(*at) >= window.max(JUST_LANDED));
             }
             let State { parked, identity, .. } = &mut *state;
             let parked = parked.take_if(|p| want == Want::Version && p.source == *identity);
@@ -412,11 +406,6 @@ impl State {
     /// Returns the version at hand, unless its download failed.
     pub(super) fn version(&self) -> Option<&Arc<Version>> {
         self.held().filter(|version| version.blob.broken().is_none())
-    }
-
-    /// Returns what is known of the head of a body not fetched, if it is of the source in force.
-    pub(super) fn peeked(&self) -> Option<&(Instant, Peek)> {
-        self.peeked.as_ref().filter(|(_, peek)| peek.source == self.identity)
     }
 
     /// Takes out the version that would have come back.

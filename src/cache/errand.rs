@@ -250,6 +250,7 @@ pub(super) fn peek(entry: &super::Entry, source: &Source, head: &Head, length: u
         shown_at: shown_at(promised, head),
         validators: head.validators.clone(),
         source: source.identity(),
+        coming: false,
     }
 }
 

@@ -164,6 +164,8 @@ pub struct Peek {
     pub validators: Validators,
     /// The identity of the source it came from.
     pub source: String,
+    /// Whether the flight under way brings the body: this holds until that ends.
+    pub coming: bool,
 }
 
 impl Peek {

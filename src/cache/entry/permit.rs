@@ -59,6 +59,9 @@ impl Permit {
 impl State {
     /// Takes the flight out of the slot and leaves the version at hand, if any.
     fn end_flight(&mut self) {
+        if let Some((_, peek)) = &mut self.peeked {
+            peek.coming = false;
+        }
         self.slot = match std::mem::replace(&mut self.slot, Slot::Absent) {
             Slot::Fetching(_) | Slot::Absent => Slot::Absent,
             Slot::Refreshing(version, _) | Slot::Ready(version) => Slot::Ready(version),

@@ -279,3 +279,35 @@ async fn a_length_that_was_heard_long_ago_is_asked_about_with_its_validators() {
     assert_eq!(rig.last_condition().unwrap().etag.as_deref(), Some("\"1\""));
     assert_eq!((second.length, second.shown_at), (first.length, first.shown_at));
 }
+
+/// While it is asked whether a length still holds, nobody is told it.
+#[tokio::test]
+async fn a_stat_beside_a_stat_is_not_told_a_length_heard_long_ago() {
+    let rig = Rig::new(table([("a", source(URL))]));
+    rig.will(found("1", b"one"));
+    rig.size("a").await.unwrap();
+    later().await;
+    rig.will_after(200, found("2", b"three"));
+    let (first, second) = tokio::join!(rig.size("a"), rig.size("a"));
+    assert_eq!((first.unwrap().length, second.unwrap().length), (5, 5));
+    assert_eq!(rig.asked(), 2);
+}
+
+/// A body that is checked first, and whose length is not announced.
+#[tokio::test]
+async fn a_stat_is_not_told_a_length_of_another_body_while_one_comes() {
+    let strict = Source { digest: sha256(b"three"), ..source(URL) };
+    let rig = Rig::new(table([("a", strict)]));
+    rig.will(found("1", b"one"));
+    assert_eq!(rig.size("a").await.unwrap().length, 3);
+    later().await;
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(head(Some("2"), None), sent));
+    let send = async {
+        until("the question", || rig.asked() == 2).await;
+        body.send(Ok(b"three".to_vec().into())).unwrap();
+        drop(body);
+    };
+    let (first, second, ()) = tokio::join!(rig.size("a"), rig.size("a"), send);
+    assert_eq!((first.unwrap().length, second.unwrap().length), (5, 5));
+}
