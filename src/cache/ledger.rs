@@ -408,6 +408,11 @@ impl Ledger {
         self.0.books().accounts.get(&blob).map_or(0, |account| account.tree)
     }
 
+    /// Returns the number that a blob goes by now: another one where its download was gone on with.
+    pub fn heir(&self, blob: BlobId) -> BlobId {
+        self.0.books().heir(blob)
+    }
+
     /// Says whether a blob is in the store and not on its way out.
     pub fn contains(&self, blob: BlobId) -> bool {
         self.0.books().accounts.get(&blob).is_some_and(|a| !a.place.is_gone())

@@ -47,12 +47,12 @@ impl Plot {
     }
 
     async fn book(&self, bytes: u64) -> Result<(), TreeError> {
-        let (name, blob) = (self.entry.name(), self.archive.id());
-        // What was gone on with under another number is made there, and counted there.
-        let pin = self.cache.ledger.pin(blob).filter(|_| self.cache.ledger.contains(blob));
-        let pin = pin.ok_or_else(|| {
+        let name = self.entry.name();
+        let pin = self.cache.ledger.pin(self.archive.id()).ok_or_else(|| {
             TreeError::new(Why::Broken, format!("{name}: the archive has just been evicted"))
         })?;
+        // What was gone on with under another number counts there.
+        let blob = pin.blob();
         let before = match &mut self.held().booked {
             Some(booked) => {
                 // What was booked before is written by now.
@@ -154,8 +154,23 @@ impl Room for Plot {
 
     fn settled(&self, on_disk: u64) {
         let Held { booked, pin } = std::mem::take(&mut *self.held());
-        self.cache.ledger.settle_tree(booked, self.archive.id(), on_disk);
-        drop(pin);
+        let own = self.archive.id();
+        let heir = self.cache.ledger.heir(own);
+        if heir == own {
+            self.cache.ledger.settle_tree(booked, own, on_disk);
+            return;
+        }
+        // The files went on under another number, for another tree too: their names say what they
+        // take now, and to that come those that are open here without a name.
+        let cache = self.cache.clone();
+        tokio::task::spawn_blocking(move || {
+            let named = cache.store.canopy(heir).usage().unwrap_or_else(|error| {
+                tracing::debug!(blob = %heir, %error, "cannot tell what its tree takes");
+                cache.ledger.tree(heir)
+            });
+            cache.ledger.settle_tree(booked, heir, named.saturating_add(on_disk));
+            drop(pin);
+        });
     }
 
     fn indexed(&self, _members: u32) {

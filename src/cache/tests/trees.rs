@@ -1,6 +1,7 @@
 //! Archives shown as directories, from the origin to their bytes.
 
 mod going;
+mod gone_on;
 
 use std::io::Write as _;
 

@@ -1,0 +1,51 @@
+//! Trees of archives whose download broke and was gone on with by others.
+
+use super::super::PartReply;
+use super::*;
+
+/// What came before stays readable to who is in the tree, whatever becomes of the name; it counts
+/// under the number that has its files now.
+#[tokio::test]
+async fn who_is_in_a_tree_that_others_went_on_with_can_unpack_what_came() {
+    let rig = rig();
+    let zip = buildpack_of(30, 100_000);
+    let cut = 20 * 100_000;
+    let (body, sent) = mpsc::unbounded_channel();
+    let (rest, rest_sent) = mpsc::unbounded_channel();
+    let ranged = Head { ranges: true, offered: true, ..tag("1", &zip) };
+    rig.will(Reply::Slow(ranged, sent));
+    body.send(Ok(zip[..cut].to_vec().into())).unwrap();
+    // Its list, and then what is between.
+    let parts = [PartReply::Of(zip.clone()), PartReply::Slow(rest_sent)];
+    rig.origin.parts.lock().unwrap().extend(parts);
+    let (opened, tree) = step_in(&rig, "a").await;
+    opened.version.blob.want_all();
+    tree.whole().await.unwrap();
+    let old = opened.version.clone();
+    rig.will(Reply::Fail(FailureKind::Unreachable));
+    rest.send(Err(failure(FailureKind::BadAnswer))).unwrap();
+    until("the download to break", || old.blob.broken().is_some()).await;
+    later().await;
+    rig.will(Reply::NotModified);
+    *rig.origin.ranged.lock().unwrap() = Some(zip.clone());
+    let again = rig.open("a").await.unwrap();
+    let blob = again.version.blob.id();
+    assert_ne!(blob, old.blob.id());
+    again.version.blob.want_all();
+    committed(&again).await;
+    drop(again);
+    // Another version takes the name, so nobody moves.
+    later().await;
+    rig.will(found("2", b"PK"));
+    let new = rig.open("a").await.unwrap();
+    committed(&new).await;
+    drop(new);
+    for i in [3, 11] {
+        assert!(read(&tree, &format!("dependencies/{i:03}")).await.unwrap() == noise(i, 100_000));
+    }
+    settled(&rig).await;
+    assert!(rig.cache.ledger().tree(blob) >= 200_000);
+    drop((opened, old, tree));
+    until("its bytes to go", || rig.cache.ledger().tree(blob) == 0).await;
+    settled(&rig).await;
+}
