@@ -351,6 +351,7 @@ impl Cache {
         };
         match ticket.wait(self.timing.stall).await {
             Ok(landing) => landing.map(Some),
+            Err(NoLanding::HeadKnown) => Ok(None),
             Err(NoLanding::LeaderDied) if *elections < ELECTIONS => {
                 *elections += 1;
                 Ok(None)

@@ -24,7 +24,7 @@ use super::kept::{Kept, put_back};
 use super::ledger::{Pin, Reservation};
 use super::lie::{Again, Beside};
 use super::room::overhead;
-use super::version::{Peek, Version, keeps};
+use super::version::{Version, keeps};
 use crate::metrics::Refusal;
 use crate::origin::{Body, Framing, Head, Unchanged};
 use crate::source::{Integrity, Source};
@@ -117,8 +117,7 @@ pub(super) async fn begin(
         let tree = permit.entry().is_tree().then(|| cache.tree(permit.entry(), &landing.version));
         if let Some(length) = head.length.filter(|_| have.is_none()) {
             // A stat need not wait for the digest.
-            let peek = Peek { coming: true, ..peek(permit.entry(), &source, &head, length) };
-            permit.entry().state().peeked = Some((Instant::now(), peek));
+            permit.body_comes(peek(permit.entry(), &source, &head, length));
         }
         match download.receive(first, Some(pulse), None).await {
             Ok(pin) => {
@@ -134,6 +133,10 @@ pub(super) async fn begin(
             }
             Err(Unmade { error, doubtful }) => {
                 drop(tree);
+                if error.why == Refusal::Digest {
+                    // What is fetched instead may have another length.
+                    permit.entry().state().peeked = None;
+                }
                 // Nobody has seen it: only its bytes must go, unless they were put aside.
                 aside::let_go(cache, permit.entry(), &landing.version);
                 Some(Failed { permit, have, error, doubtful })

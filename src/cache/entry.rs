@@ -337,7 +337,7 @@ impl Entry {
                 }
                 (Slot::Fetching(_), Want::Length) => match state.tellable(now, window) {
                     Some(peek) => Step::TakeHead(peek.clone()),
-                    None => Step::Join(ticket.clone()),
+                    None => Step::Join(ticket.for_length()),
                 },
                 _ => Step::Join(ticket.clone()),
             };

@@ -30,20 +30,32 @@ pub(super) type Landing = Result<Landed, OpenError>;
 pub(super) enum NoLanding {
     /// The leader died; elect another.
     LeaderDied,
+    /// Who waits for a length alone may look for it now.
+    HeadKnown,
     /// No progress for as long as the caller would wait.
     Stalled(Duration),
+}
+
+/// What those who wait are told.
+#[derive(Default)]
+struct Told {
+    landing: Option<Landing>,
+    /// How often a head became known whose body the flight brings.
+    heads: u32,
 }
 
 /// The seat of one who waits.
 #[derive(Clone)]
 pub(super) struct Ticket {
-    landing: watch::Receiver<Option<Landing>>,
+    told: watch::Receiver<Told>,
     pulse: Arc<Pulse>,
+    /// Which heads were known to one who waits for a length alone.
+    heads: Option<u32>,
 }
 
 /// The seat of the leader's answer.
 pub(super) struct Seat {
-    landing: watch::Sender<Option<Landing>>,
+    told: watch::Sender<Told>,
     pulse: Arc<Pulse>,
 }
 
@@ -66,16 +78,21 @@ impl Pulse {
 
 /// Opens a flight.
 pub(super) fn flight() -> (Seat, Ticket) {
-    let (tx, rx) = watch::channel(None);
+    let (tx, rx) = watch::channel(Told::default());
     let pulse = Arc::new(Pulse { start: Instant::now(), last: AtomicU64::new(0) });
-    (Seat { landing: tx, pulse: pulse.clone() }, Ticket { landing: rx, pulse })
+    (Seat { told: tx, pulse: pulse.clone() }, Ticket { told: rx, pulse, heads: None })
 }
 
 impl Seat {
     /// Answers all who wait.
     pub(super) fn answer(&self, landing: Landing) {
         // Nobody waiting any more is no error: the flight has served the cache.
-        self.landing.send_replace(Some(landing));
+        self.told.send_modify(|told| told.landing = Some(landing));
+    }
+
+    /// Has those look again who wait for a length alone.
+    pub(super) fn head_known(&self) {
+        self.told.send_modify(|told| told.heads += 1);
     }
 
     /// Returns the clock that deadlines are counted from.
@@ -85,16 +102,22 @@ impl Seat {
 }
 
 impl Ticket {
+    /// Returns a seat for one who waits for a length that is not known yet.
+    pub(super) fn for_length(&self) -> Ticket {
+        Ticket { heads: Some(self.told.borrow().heads), ..self.clone() }
+    }
+
     /// Waits for the answer, for as long as there is progress at least every `stall`.
     pub(super) async fn wait(mut self, stall: Duration) -> Result<Landing, NoLanding> {
         let began = Instant::now();
         loop {
             let deadline = self.pulse.last().max(began) + stall;
-            let landed = self.landing.wait_for(Option::is_some);
-            match tokio::time::timeout_at(deadline.into(), landed).await {
-                Ok(Ok(landing)) => {
-                    return landing.clone().ok_or(NoLanding::LeaderDied);
-                }
+            let known = self.heads;
+            let told = self.told.wait_for(|told| {
+                told.landing.is_some() || known.is_some_and(|heads| told.heads > heads)
+            });
+            match tokio::time::timeout_at(deadline.into(), told).await {
+                Ok(Ok(told)) => return told.landing.clone().ok_or(NoLanding::HeadKnown),
                 Ok(Err(_closed)) => return Err(NoLanding::LeaderDied),
                 Err(_elapsed) if self.pulse.last() + stall > Instant::now() => {}
                 Err(_elapsed) => return Err(NoLanding::Stalled(stall)),

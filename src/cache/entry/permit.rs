@@ -1,9 +1,11 @@
 //! Who leads a flight, and owes all who wait an answer.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{Entry, Slot, State};
 use crate::cache::flight::{Landing, Pulse, Seat, Ticket, flight};
+use crate::cache::version::Peek;
 use crate::source::Source;
 
 /// The leader's duty to answer. Dropped without one, the entry is as before and the waiters elect
@@ -39,6 +41,13 @@ impl Permit {
     /// Returns the clock that the waiters' deadlines are counted from.
     pub(in crate::cache) fn pulse(&self) -> Arc<Pulse> {
         self.seat.pulse()
+    }
+
+    /// Says what is known of the body that the flight brings, for who waits for its length alone.
+    pub(in crate::cache) fn body_comes(&self, head: Peek) {
+        self.entry.state().peeked = Some((Instant::now(), Peek { coming: true, ..head }));
+        // After it, so that whoever looks again finds it.
+        self.seat.head_known();
     }
 
     /// Puts the slot where the flight has brought it; the waiters are answered separately, once

@@ -311,3 +311,42 @@ async fn a_stat_is_not_told_a_length_of_another_body_while_one_comes() {
     let (first, second, ()) = tokio::join!(rig.size("a"), rig.size("a"), send);
     assert_eq!((first.unwrap().length, second.unwrap().length), (5, 5));
 }
+
+/// It came before the head, for which an open waits too.
+#[tokio::test]
+async fn a_stat_beside_an_open_waits_for_the_head_and_not_for_the_digest() {
+    let strict = Source { digest: sha256(b"three"), ..source(URL) };
+    let rig = Rig::new(table([("a", strict)]));
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(head(Some("1"), Some(5)), sent));
+    let size = async {
+        let length = rig.size("a").await.unwrap().length;
+        body.send(Ok(b"three".to_vec().into())).unwrap();
+        drop(body);
+        length
+    };
+    let (opened, length) = tokio::join!(rig.open("a"), size);
+    assert_eq!((opened.unwrap().version.blob.length(), length), (Some(5), 5));
+    assert_eq!(rig.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_stat_is_not_told_the_length_of_a_body_that_was_refused() {
+    let strict = Source { digest: sha256(b"three"), ..source(URL) };
+    let rig = Rig::new(table([("a", strict)]));
+    rig.will(found("1", b"one"));
+    let (body, sent) = mpsc::unbounded_channel();
+    rig.will(Reply::Slow(head(Some("2"), None), sent));
+    let size = async {
+        until("the second question", || rig.asked() == 2).await;
+        rig.size("a").await.unwrap().length
+    };
+    let send = async {
+        until("the second question", || rig.asked() == 2).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        body.send(Ok(b"three".to_vec().into())).unwrap();
+        drop(body);
+    };
+    let (opened, length, ()) = tokio::join!(rig.open("a"), size, send);
+    assert_eq!((opened.unwrap().version.blob.length(), length), (Some(5), 5));
+}
