@@ -5,14 +5,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::Cache;
 use super::entry::Entry;
+use super::ledger::{Pin, Reservation};
 use super::plot::Plot;
 use super::version::Version;
 use crate::tree::{Parts, Tree};
 use crate::types::BlobId;
 
-/// Every tree that somebody uses. Locked alone.
+/// Every tree that somebody uses.
 #[derive(Default)]
-pub(super) struct Grove(Mutex<HashMap<BlobId, Weak<Tree>>>);
+pub(super) struct Grove {
+    /// Locked alone, or after `counting`.
+    trees: Mutex<HashMap<BlobId, Weak<Tree>>>,
+    /// Held by threads that may block, while they look at the disk and write down what it says.
+    counting: Mutex<()>,
+}
 
 impl Grove {
     /// Says whether somebody uses the tree of a blob.
@@ -46,7 +52,7 @@ impl Grove {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<BlobId, Weak<Tree>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -70,6 +76,32 @@ impl Cache {
                 stall: self.timing.stall,
             })
         })
+    }
+
+    /// Settles what an archive takes whose download was gone on with: the files went along, to the
+    /// tree of the new number, and those that it did not take over are open in the trees of the
+    /// former ones, where somebody is in them. Call within the runtime.
+    pub(super) fn settle_shared(
+        self: &Arc<Self>,
+        booked: Option<Reservation>,
+        pin: Option<Pin>,
+        blob: BlobId,
+        before: Vec<BlobId>,
+    ) {
+        let cache = self.clone();
+        tokio::task::spawn_blocking(move || {
+            // Or an older count could be written after a newer one.
+            let _counting = cache.grove.counting.lock().unwrap_or_else(PoisonError::into_inner);
+            let trees = before.into_iter().chain([blob]).filter_map(|blob| cache.grove.get(blob));
+            let named = cache.store.canopy(blob).usage();
+            let all = trees.map(|tree| tree.unlinked()).sum::<std::io::Result<u64>>();
+            let all = named.and_then(|named| Ok(named + all?)).unwrap_or_else(|error| {
+                tracing::debug!(%blob, %error, "cannot tell what its trees take");
+                cache.ledger.tree(blob)
+            });
+            cache.ledger.settle_tree(booked, blob, all);
+            drop(pin);
+        });
     }
 
     /// Returns the tree of a blob, if somebody uses it.

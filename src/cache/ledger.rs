@@ -408,9 +408,13 @@ impl Ledger {
         self.0.books().accounts.get(&blob).map_or(0, |account| account.tree)
     }
 
-    /// Returns the number that a blob goes by now: another one where its download was gone on with.
-    pub fn heir(&self, blob: BlobId) -> BlobId {
-        self.0.books().heir(blob)
+    /// Returns the number that a blob goes by now, and those it went by before its download was
+    /// gone on with.
+    pub fn numbers(&self, blob: BlobId) -> (BlobId, Vec<BlobId>) {
+        let books = self.0.books();
+        let now = books.heir(blob);
+        let before = books.heirs.iter().filter(|(_, heir)| **heir == now);
+        (now, before.map(|(number, _)| *number).collect())
     }
 
     /// Says whether a blob is in the store and not on its way out.

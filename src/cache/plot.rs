@@ -154,23 +154,11 @@ impl Room for Plot {
 
     fn settled(&self, on_disk: u64) {
         let Held { booked, pin } = std::mem::take(&mut *self.held());
-        let own = self.archive.id();
-        let heir = self.cache.ledger.heir(own);
-        if heir == own {
-            self.cache.ledger.settle_tree(booked, own, on_disk);
-            return;
+        let (blob, before) = self.cache.ledger.numbers(self.archive.id());
+        match before.is_empty() {
+            true => self.cache.ledger.settle_tree(booked, blob, on_disk),
+            false => self.cache.settle_shared(booked, pin, blob, before),
         }
-        // The files went on under another number, for another tree too: their names say what they
-        // take now, and to that come those that are open here without a name.
-        let cache = self.cache.clone();
-        tokio::task::spawn_blocking(move || {
-            let named = cache.store.canopy(heir).usage().unwrap_or_else(|error| {
-                tracing::debug!(blob = %heir, %error, "cannot tell what its tree takes");
-                cache.ledger.tree(heir)
-            });
-            cache.ledger.settle_tree(booked, heir, named.saturating_add(on_disk));
-            drop(pin);
-        });
     }
 
     fn indexed(&self, _members: u32) {

@@ -26,6 +26,7 @@ mod whole;
 mod zipped;
 
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,6 +144,14 @@ impl Tree {
     /// Says why the tree cannot be shown, if so.
     pub fn failed(&self) -> Option<TreeError> {
         self.state.failed().cloned()
+    }
+
+    /// Returns the allocated bytes of its files that have no name any more. Blocks on the disk.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn unlinked(&self) -> io::Result<u64> {
+        self.state.canopy.unlinked()
     }
 
     /// Says whether more of it comes, or is to: it is not whole, and nothing has ended or stopped it.

@@ -49,3 +49,32 @@ async fn who_is_in_a_tree_that_others_went_on_with_can_unpack_what_came() {
     until("its bytes to go", || rig.cache.ledger().tree(blob) == 0).await;
     settled(&rig).await;
 }
+
+/// A tar is unpacked anew for who goes on with it; what was unpacked before is somebody's still.
+#[tokio::test]
+async fn what_is_unpacked_twice_counts_twice_while_somebody_is_in_the_former_tree() {
+    let rig = rig();
+    let tar = tars::tar((0..3).map(|i| tars::file(format!("{i}"), noise(i, 1 << 20))));
+    let packed = Arc::new(gz(&tar));
+    let (body, sent) = mpsc::unbounded_channel();
+    let ranged = Head { ranges: true, offered: true, ..tag("1", &packed) };
+    rig.will(Reply::Slow(ranged, sent));
+    body.send(Ok(packed[..5 << 19].to_vec().into())).unwrap();
+    let (opened, tree) = step_in(&rig, "a").await;
+    assert!(read(&tree, "1").await.unwrap() == noise(1, 1 << 20));
+    rig.will(Reply::Fail(FailureKind::Unreachable));
+    body.send(Err(failure(FailureKind::BadAnswer))).unwrap();
+    until("the download to break", || opened.version.blob.broken().is_some()).await;
+    later().await;
+    rig.will(Reply::NotModified);
+    *rig.origin.ranged.lock().unwrap() = Some(packed.clone());
+    let (again, new) = step_in(&rig, "a").await;
+    assert!(read(&new, "2").await.unwrap() == noise(2, 1 << 20));
+    let blob = again.version.blob.id();
+    assert_ne!(blob, opened.version.blob.id());
+    let ledger = rig.cache.ledger();
+    until("both to count", || ledger.balance().reserved == 0 && ledger.tree(blob) >= 5 << 20).await;
+    drop((opened, tree));
+    until("one to count", || ledger.tree(blob) < 4 << 20).await;
+    settled(&rig).await;
+}
