@@ -1,6 +1,7 @@
 //! The trees that archives are shown as: one for each blob, for as long as anybody uses it.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::Cache;
@@ -8,6 +9,7 @@ use super::entry::Entry;
 use super::ledger::{Pin, Reservation};
 use super::plot::Plot;
 use super::version::Version;
+use crate::store::Canopy;
 use crate::tree::{Parts, Tree};
 use crate::types::BlobId;
 
@@ -93,13 +95,11 @@ impl Cache {
             // Or an older count could be written after a newer one.
             let _counting = cache.grove.counting.lock().unwrap_or_else(PoisonError::into_inner);
             let trees = before.into_iter().chain([blob]).filter_map(|blob| cache.grove.get(blob));
-            let named = cache.store.canopy(blob).usage();
-            let all = trees.map(|tree| tree.unlinked()).sum::<std::io::Result<u64>>();
-            let all = named.and_then(|named| Ok(named + all?)).unwrap_or_else(|error| {
+            let on_disk = on_disk(&cache.store.canopy(blob), trees).unwrap_or_else(|error| {
                 tracing::debug!(%blob, %error, "cannot tell what its trees take");
                 cache.ledger.tree(blob)
             });
-            cache.ledger.settle_tree(booked, blob, all);
+            cache.ledger.settle_tree(booked, blob, on_disk);
             drop(pin);
         });
     }
@@ -108,4 +108,13 @@ impl Cache {
     pub fn known_tree(&self, blob: BlobId) -> Option<Arc<Tree>> {
         self.grove.get(blob)
     }
+}
+
+/// Returns the allocated bytes of the files of an archive's trees, which may share some.
+fn on_disk(named: &Canopy, trees: impl Iterator<Item = Arc<Tree>>) -> io::Result<u64> {
+    let mut unlinked = HashMap::new();
+    for tree in trees {
+        unlinked.extend(tree.unlinked()?);
+    }
+    Ok(named.usage()? + unlinked.values().sum::<u64>())
 }

@@ -191,17 +191,18 @@ impl Canopy {
         usage(&self.site.layout, self.id)
     }
 
-    /// Returns the allocated bytes of files that are open here and have no name any more, as those of
-    /// an archive whose download failed while somebody stands in its tree. Blocks on the disk.
+    /// Returns the files that are open here and have no name any more, as those of an archive whose
+    /// download failed while somebody stands in its tree: the number of each, and its allocated
+    /// bytes. Blocks on the disk.
     ///
     /// # Errors
     /// What the disk said.
-    pub fn unlinked(&self) -> io::Result<u64> {
+    pub fn unlinked(&self) -> io::Result<Vec<(u64, u64)>> {
         let open = [self.data.get().map(|data| &**data), self.filled.get()];
-        open.into_iter().flatten().try_fold(0, |sum, file| {
-            let found = file.metadata()?;
-            Ok(if found.nlink() == 0 { sum + durable::allocated(&found) } else { sum })
-        })
+        let found = open.into_iter().flatten().map(File::metadata);
+        let nameless =
+            found.filter(|found| found.as_ref().map_or(true, |found| found.nlink() == 0));
+        nameless.map(|found| found.map(|found| (found.ino(), durable::allocated(&found)))).collect()
     }
 
     /// Returns the file that says what is filled.

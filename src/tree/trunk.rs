@@ -146,11 +146,12 @@ impl Tree {
         self.state.failed().cloned()
     }
 
-    /// Returns the allocated bytes of its files that have no name any more. Blocks on the disk.
+    /// Returns its files that have no name any more: the number of each, which may be another tree's
+    /// too, and its allocated bytes. Blocks on the disk.
     ///
     /// # Errors
     /// What the disk said.
-    pub fn unlinked(&self) -> io::Result<u64> {
+    pub fn unlinked(&self) -> io::Result<Vec<(u64, u64)>> {
         self.state.canopy.unlinked()
     }
 

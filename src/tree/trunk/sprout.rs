@@ -127,7 +127,11 @@ pub(super) fn room_for(sealed: &[u8]) -> u64 {
 /// Returns what the files of the tree take.
 async fn usage(state: &Arc<State>) -> Option<u64> {
     let state = state.clone();
-    told(blocking(move || Ok(state.canopy.usage()? + state.canopy.unlinked()?)).await)
+    let usage = move || {
+        let unlinked: u64 = state.canopy.unlinked()?.into_iter().map(|(_, bytes)| bytes).sum();
+        Ok(state.canopy.usage()? + unlinked)
+    };
+    told(blocking(usage).await)
 }
 
 /// Returns what they take once nobody is in it: what is of no use to another tree of the archive goes.
